@@ -1,0 +1,138 @@
+//! What can be typed: the tree of commands. It does nothing.
+
+mod cluster;
+mod config;
+mod daemon;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cli::demo::DemoArguments;
+use crate::domain::endpoint::{Endpoint, Scheme};
+
+pub use cluster::{Change, ClusterCommand, Readdressing, RoutersCommand};
+pub use config::{ConfigCommand, Role, Show};
+pub use daemon::{CommonFlags, ControllerCommand, ControllerFlags, RouterCommand, RouterFlags};
+
+/// Controllers that agree through Raft, and routers that never lose the list of them.
+#[derive(Debug, Parser)]
+#[command(name = "pilothouse", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 refused or failed (the reason is on stderr), 2 wrong usage.")]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run or check a controller
+    #[command(subcommand)]
+    Controller(ControllerCommand),
+    /// Run or look at the router agent of this host
+    #[command(subcommand)]
+    Router(RouterCommand),
+    /// Show and change the cluster of controllers
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Show the routers of the cluster
+    #[command(subcommand)]
+    Routers(RoutersCommand),
+    /// Show what a configuration amounts to
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run a whole cluster and its routers on this host, and tell what happens
+    Demo(DemoArguments),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs: one JSON value on stdout
+    Json,
+}
+
+/// `-o`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputFlag {
+    /// How the answer is printed
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// Whom to ask, and how long.
+#[derive(Debug, Clone, Args)]
+pub struct Reach {
+    /// Admin port of a controller, tried in turn; without it the file of --config, then /run/pilothouse/admin.sock
+    #[arg(
+        long = "endpoint",
+        value_name = "http://HOST:PORT",
+        env = "PILOTHOUSE_ENDPOINT",
+        value_delimiter = ',',
+        value_parser = plain_endpoint
+    )]
+    pub endpoints: Vec<Endpoint>,
+    /// A file with `endpoints = ["http://HOST:PORT"]`, or a controller's own configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Give up after this many seconds [default: 15; 60 for a change, 180 with --wait]
+    #[arg(long, value_name = "SECONDS", env = "PILOTHOUSE_TIMEOUT")]
+    pub timeout: Option<NonZeroU32>,
+    /// How the answer is printed.
+    #[command(flatten)]
+    pub output: OutputFlag,
+}
+
+impl Reach {
+    /// The deadline that was asked for, or this one.
+    #[must_use]
+    pub fn deadline_or(&self, default: Duration) -> Duration {
+        self.timeout.map_or(default, |seconds| Duration::from_secs(u64::from(seconds.get())))
+    }
+}
+
+fn plain_endpoint(text: &str) -> Result<Endpoint, String> {
+    let endpoint: Endpoint = text.parse().map_err(|why| format!("{why}; write it as in http://127.0.0.1:7003"))?;
+    match endpoint.scheme() {
+        Scheme::Plain => Ok(endpoint),
+        _ => Err("this version speaks plain text: write http://HOST:PORT".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn endpoints_repeat_or_stand_side_by_side_and_must_be_plain() {
+        let parse = |list: &[&str]| {
+            Arguments::try_parse_from([&["pilothouse", "cluster", "status"], list].concat()).map(|arguments| {
+                let Command::Cluster(ClusterCommand::Status(reach)) = arguments.command else { panic!("not status") };
+                reach.endpoints.len()
+            })
+        };
+        assert_eq!(parse(&["--endpoint", "http://a:1", "--endpoint", "http://b:2"]).unwrap(), 2);
+        assert_eq!(parse(&["--endpoint", "http://a:1,http://b:2"]).unwrap(), 2);
+        assert!(parse(&["--endpoint", "https://a:1"]).unwrap_err().to_string().contains("plain text"));
+        assert!(parse(&["--endpoint", "a:1"]).is_err());
+        assert!(parse(&["--timeout", "0"]).is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! What both daemons have in common: the log, the end with the parent, a runtime, and the signals that stop them.
+
+use std::future::Future;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::arguments::CommonFlags;
+use crate::cli::console::Console;
+use crate::cli::exit::ExitStatus;
+use crate::cli::failure::Failure;
+use crate::cli::{logging, parent, signals};
+
+/// Runs a daemon, on all processors, until it ends or the token that it is given is cancelled by a signal.
+pub(super) fn run<F>(
+    (format, filter): (logging::Format, &str),
+    flags: &CommonFlags,
+    console: Console,
+    daemon: impl FnOnce(CancellationToken) -> F,
+) -> Result<ExitStatus, Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    logging::start(format, filter, console.err_colour())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let stop = signals::stop_requested()?;
+        // After the handlers: what the end of the parent sends must find them.
+        if flags.exit_with_parent {
+            parent::exit_with_it()?;
+        }
+        daemon(stop).await
+    });
+    outcome.map(|()| ExitStatus::Done)
+}

@@ -1,0 +1,186 @@
+//! A controller that went bad, made by hand: it greets routers as a member of their cluster and offers them an empty
+//! list that claims to be newer than any other. This is the incident that the product answers.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+
+use anyhow::Context as _;
+use futures::Stream;
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::proto::router::router_control_server::{RouterControl, RouterControlServer};
+use crate::proto::router::{
+    ControllerList, ControllerMessage, Digest, ListUpdate, ListVersion, RegisterRequest, RegisterResponse,
+    RouterMessage, WatchRequest, Welcome, controller_message, router_message,
+};
+use crate::rpc::list_codec;
+
+/// Answers that are kept until they are read.
+const ANSWERS_MAX: usize = 64;
+/// Messages on their way to one router.
+const MESSAGES_MAX: usize = 4;
+/// The protocol whose lists are structured.
+const STRUCTURED: u32 = 2;
+/// How often the imposter says that both sides send heartbeats.
+const HEARTBEAT_MS: u32 = 1_000;
+
+/// Whom the imposter claims to be.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    pub(super) controller_id: u64,
+    pub(super) cluster_id: Vec<u8>,
+    pub(super) epoch: u32,
+}
+
+/// An answer to the empty list: the reason of a NACK, or "ack".
+pub(super) type Answer = String;
+
+/// A server that offers an empty list to whoever comes.
+#[derive(Debug)]
+pub(super) struct Imposter {
+    /// What routers answered.
+    pub(super) answers: mpsc::Receiver<Answer>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Imposter {
+    /// Takes the port of a controller that is gone.
+    pub(super) async fn start(port: u16, claim: Claim) -> anyhow::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+        Ok(Self::serve(listener, claim))
+    }
+
+    fn serve(listener: TcpListener, claim: Claim) -> Self {
+        let (answered, answers) = mpsc::channel(ANSWERS_MAX);
+        let service = RouterControlServer::new(EmptyList { claim, answered });
+        let serving = tonic::transport::Server::builder().add_service(service);
+        let server = tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
+        Self { answers, server }
+    }
+}
+
+impl Drop for Imposter {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+struct EmptyList {
+    claim: Claim,
+    answered: mpsc::Sender<Answer>,
+}
+
+impl EmptyList {
+    fn messages(&self) -> [controller_message::Kind; 2] {
+        let Claim { controller_id, cluster_id, epoch } = self.claim.clone();
+        let list = ControllerList {
+            domain_tag: "pilothouse.list.2".to_owned(),
+            cluster_id: cluster_id.clone(),
+            version: Some(ListVersion { epoch, index: u64::from(u32::MAX) }),
+            term: u64::from(u32::MAX),
+            digest_scheme: 1,
+            ..ControllerList::default()
+        };
+        let list = bytes::Bytes::from(list.encode_to_vec());
+        let digest = list_codec::digest(&list);
+        let digest = Some(Digest { scheme: digest.scheme.0, value: digest.bytes.to_vec() });
+        [
+            controller_message::Kind::Welcome(Welcome {
+                protocol: STRUCTURED,
+                cluster_id,
+                controller_id,
+                leader_hint: controller_id,
+                heartbeat_ms: HEARTBEAT_MS,
+                ..Welcome::default()
+            }),
+            controller_message::Kind::Update(ListUpdate {
+                nonce: 1,
+                protocol: STRUCTURED,
+                list,
+                digest,
+                ..ListUpdate::default()
+            }),
+        ]
+    }
+}
+
+type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl RouterControl for EmptyList {
+    type SessionStream = Outgoing<ControllerMessage>;
+    type WatchStream = Outgoing<ListUpdate>;
+
+    async fn register(&self, _: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+        Err(Status::unavailable("the leader is elsewhere"))
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<RouterMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut incoming = request.into_inner();
+        let (outgoing, messages) = mpsc::channel(MESSAGES_MAX);
+        for kind in self.messages() {
+            let _ = outgoing.try_send(Ok(ControllerMessage { kind: Some(kind) }));
+        }
+        let answered = self.answered.clone();
+        tokio::spawn(async move {
+            // The session stays open for as long as the router wants it.
+            let _open = outgoing;
+            while let Some(Ok(message)) = incoming.next().await {
+                let answer = match message.kind {
+                    Some(router_message::Kind::Nack(nack)) => nack.reason,
+                    Some(router_message::Kind::Ack(_)) => "ack".to_owned(),
+                    _ => continue,
+                };
+                if answered.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("sessions only"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::acceptance::{Held, Offerer, Refusal, Verdict, decide};
+    use crate::domain::controller_list::Defect;
+    use crate::proto::router::Nack;
+    use crate::proto::router::router_control_client::RouterControlClient;
+
+    #[tokio::test]
+    async fn what_the_imposter_offers_is_an_empty_list_and_nothing_else_is_wrong_with_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let claim = Claim { controller_id: 3, cluster_id: vec![7; 16], epoch: 1 };
+        let mut imposter = Imposter::serve(listener, claim);
+        let mut client = RouterControlClient::connect(format!("http://{address}")).await.unwrap();
+        let (outgoing, messages) = mpsc::channel(MESSAGES_MAX);
+        let mut session = client.session(ReceiverStream::new(messages)).await.unwrap().into_inner();
+        let welcome = session.message().await.unwrap().unwrap().kind;
+        assert!(matches!(welcome, Some(controller_message::Kind::Welcome(welcome)) if welcome.controller_id == 3));
+        let Some(controller_message::Kind::Update(update)) = session.message().await.unwrap().unwrap().kind else {
+            panic!("no update")
+        };
+        let verdict = decide(&Held::default(), &list_codec::offer(&update, Offerer::Unidentified));
+        assert!(matches!(verdict, Verdict::Refuse(Refusal::Defective(Defect::Empty))), "{verdict:?}");
+
+        let nack = Nack { nonce: update.nonce, reason: "empty".to_owned(), ..Nack::default() };
+        outgoing.send(RouterMessage { kind: Some(router_message::Kind::Nack(nack)) }).await.unwrap();
+        assert_eq!(imposter.answers.recv().await.unwrap(), "empty");
+    }
+}

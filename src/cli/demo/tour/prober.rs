@@ -1,0 +1,95 @@
+//! Registers a router again and again through every controller, and notes when each registration was acknowledged: the
+//! gap between two of them is how long writes stood still.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tonic::transport::Channel;
+
+use crate::domain::endpoint::Endpoint;
+use crate::proto::router::RegisterRequest;
+use crate::proto::router::router_control_client::RouterControlClient;
+
+/// How often each controller is asked.
+const PROBE_EVERY: Duration = Duration::from_millis(20);
+/// One registration may take this long: an election fits into it, so that the first write after it is seen at once.
+const PROBE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Runs until it is stopped or dropped.
+#[derive(Debug)]
+pub(super) struct Prober {
+    acks_ms: Arc<Mutex<Vec<u64>>>,
+    began: Instant,
+    probes: Vec<JoinHandle<()>>,
+}
+
+impl Prober {
+    /// One probe a controller, each with a router id of its own.
+    pub(super) fn start(endpoints: Vec<Endpoint>) -> Self {
+        let (acks_ms, began) = (Arc::default(), Instant::now());
+        let probe = |(number, endpoint)| tokio::spawn(probe(Self::id(number), endpoint, Arc::clone(&acks_ms), began));
+        let probes = (1..).zip(endpoints).map(probe).collect();
+        Self { acks_ms, began, probes }
+    }
+
+    /// The router id of a probe, by number from 1.
+    pub(super) fn id(number: usize) -> String {
+        format!("tour-probe-{number}")
+    }
+
+    /// How many registrations were acknowledged.
+    pub(super) fn count(&self) -> usize {
+        self.acks_ms.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// When registrations were acknowledged, and when the probes stopped: milliseconds since the start.
+    pub(super) fn stop(self) -> (Vec<u64>, u64) {
+        let ended = elapsed_ms(self.began);
+        (self.acks_ms.lock().unwrap_or_else(PoisonError::into_inner).clone(), ended)
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.probes.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Each registration differs from the one before, so that each is a write.
+async fn probe(router_id: String, endpoint: Endpoint, acks_ms: Arc<Mutex<Vec<u64>>>, began: Instant) {
+    let channel = tonic::transport::Endpoint::from_shared(endpoint.to_string())
+        .expect("an endpoint is a URI")
+        .timeout(PROBE_DEADLINE)
+        .connect_lazy();
+    let boot_id = rand::rng().random::<[u8; 16]>().to_vec();
+    let mut ticks = interval(PROBE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for sequence in 1.. {
+        // The same registration until it is acknowledged: repeating it is harmless.
+        while !register(channel.clone(), &router_id, &boot_id, sequence).await {
+            ticks.tick().await;
+        }
+        acks_ms.lock().unwrap_or_else(PoisonError::into_inner).push(elapsed_ms(began));
+        ticks.tick().await;
+    }
+}
+
+async fn register(channel: Channel, router_id: &str, boot_id: &[u8], sequence: u64) -> bool {
+    let request = RegisterRequest {
+        router_id: router_id.to_owned(),
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: boot_id.to_vec(),
+        sequence,
+        protocol_min: 1,
+        protocol_max: 2,
+        ..RegisterRequest::default()
+    };
+    RouterControlClient::new(channel).register(request).await.is_ok()
+}
+
+fn elapsed_ms(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,304 @@
+//! From what was written to what was meant. All relations are checked, and all problems are reported at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use super::{
+    Advertise, AdvertiseFile, Bootstrap, ControllerConfig, ControllerFile, DEFAULT_LISTEN, ELECTION_MS_MAX,
+    HEARTBEAT_MS_MIN, HEARTBEATS_PER_ELECTION_MIN, InitialMember, InitialMemberFile, InvalidConfig, Listen, ListenFile,
+    Log, LogFile, LogFormat, Problem, RaftFile, RaftTimes, SNAPSHOT_EVERY_ENTRIES_MIN,
+};
+use crate::domain::controller_list::{CONTROLLERS_MAX, ENDPOINTS_PER_CONTROLLER_MAX};
+use crate::domain::endpoint::{Endpoint, Scheme};
+use crate::domain::ids::{ControllerId, ControllerName};
+
+/// Collects problems, so that an operator sees all of them at the first attempt.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Problem { key: key.into(), reason: reason.into(), remedy: remedy.into() });
+    }
+}
+
+pub(super) fn validate(file: ControllerFile) -> Result<ControllerConfig, InvalidConfig> {
+    let mut problems = Problems::default();
+    let name = name(file.name, &mut problems);
+    if file.data_dir.as_ref().is_none_or(|dir| dir.as_os_str().is_empty()) {
+        problems.add("data_dir", "is missing", "name a directory that only this controller uses");
+    }
+    let listen = listen(&file.listen, &mut problems);
+    let bootstrap = bootstrap(file.id, file.join, file.initial_members, name.as_ref(), &mut problems);
+    let advertise = advertise(&file.advertise, listen.as_ref(), bootstrap.as_ref(), &mut problems);
+    let raft = raft(&file.raft, &mut problems);
+    let log = log(file.log, &mut problems);
+    match (name, file.data_dir, listen, bootstrap, log) {
+        (Some(name), Some(data_dir), Some(listen), Some(bootstrap), Some(log)) if problems.0.is_empty() => {
+            let admin_socket = file.admin_socket;
+            Ok(ControllerConfig { name, data_dir, bootstrap, listen, advertise, admin_socket, raft, log })
+        }
+        _ => Err(InvalidConfig { problems: problems.0 }),
+    }
+}
+
+fn name(name: Option<String>, problems: &mut Problems) -> Option<ControllerName> {
+    let Some(name) = name else {
+        problems.add("name", "is missing", "give this controller a name of its own, as in name = \"controller-1\"");
+        return None;
+    };
+    ControllerName::new(name).map_err(|why| problems.add("name", "is no name", why.to_string())).ok()
+}
+
+fn listen(file: &ListenFile, problems: &mut Problems) -> Option<Listen> {
+    let written = [&file.peer, &file.router, &file.admin, &file.http];
+    let mut bound: Vec<(&str, SocketAddr)> = Vec::new();
+    for ((kind, default), written) in DEFAULT_LISTEN.into_iter().zip(written) {
+        let text = written.as_deref().unwrap_or(default);
+        let key = format!("listen.{kind}");
+        let Ok(address) = SocketAddr::from_str(text) else {
+            problems.add(key, format!("{text:?} is not ADDRESS:PORT"), "write it as in \"127.0.0.1:7001\"");
+            continue;
+        };
+        if let Some((other, _)) = bound.iter().find(|(_, other)| collide(*other, address)) {
+            problems.add(key, format!("uses {address}, as listen.{other} does"), "give each service its own port");
+        }
+        bound.push((kind, address));
+    }
+    let [(_, peer), (_, router), (_, admin), (_, http)] = bound.try_into().ok()?;
+    Some(Listen { peer, router, admin, http })
+}
+
+/// Whether two listeners cannot both be bound.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn bootstrap(
+    id: Option<u64>,
+    join: Option<bool>,
+    members: Option<Vec<InitialMemberFile>>,
+    name: Option<&ControllerName>,
+    problems: &mut Problems,
+) -> Option<Bootstrap> {
+    match (join.unwrap_or(false), members) {
+        (true, Some(_)) => {
+            problems.add(
+                "join",
+                "is set beside initial_members",
+                "keep initial_members on the controllers that found the cluster, and join = true on every later one",
+            );
+            None
+        }
+        (false, None) => {
+            problems.add(
+                "initial_members",
+                "is missing, and join is not set",
+                "list the founding controllers, or set join = true and run `pilothouse cluster add`",
+            );
+            None
+        }
+        (true, None) => {
+            if id.is_some() {
+                problems.add("id", "is set beside join", "remove it: `pilothouse cluster add` assigns the id");
+            }
+            Some(Bootstrap::Join)
+        }
+        (false, Some(members)) => founding(id, members, name, problems),
+    }
+}
+
+fn founding(
+    id: Option<u64>,
+    members: Vec<InitialMemberFile>,
+    name: Option<&ControllerName>,
+    problems: &mut Problems,
+) -> Option<Bootstrap> {
+    if members.is_empty() || members.len() > CONTROLLERS_MAX {
+        problems.add(
+            "initial_members",
+            format!("has {} entries", members.len()),
+            format!("list 1 to {CONTROLLERS_MAX} controllers; 3 or 5 are usual"),
+        );
+        return None;
+    }
+    let mut parsed = initial_members(members, problems);
+    let Some(id) = id else {
+        problems.add("id", "is missing beside initial_members", "give this controller's id from that list");
+        return None;
+    };
+    let Some(own) = ControllerId::new(id).and_then(|id| parsed.iter().find(|member| member.id == id)) else {
+        problems.add(
+            "initial_members",
+            format!("does not contain this controller (id = {id})"),
+            "list all founding controllers, this one too, the same on each; or set join = true here",
+        );
+        return None;
+    };
+    if name.is_some_and(|name| *name != own.name) {
+        problems.add(
+            "name",
+            format!("differs from {}, which initial_members gives controller {id}", own.name),
+            "use one name in both places",
+        );
+    }
+    let id = own.id;
+    parsed.sort_by_key(|member| member.id);
+    Some(Bootstrap::Found { id, members: parsed })
+}
+
+fn initial_members(members: Vec<InitialMemberFile>, problems: &mut Problems) -> Vec<InitialMember> {
+    let (mut ids, mut names, mut peers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut parsed = Vec::new();
+    for (place, member) in members.into_iter().enumerate() {
+        let key = |field: &str| format!("initial_members[{place}].{field}");
+        let id = ControllerId::new(member.id);
+        if id.is_none() {
+            problems.add(key("id"), "is 0", "number the controllers from 1");
+        }
+        let name = ControllerName::new(member.name)
+            .map_err(|why| problems.add(key("name"), "is no name", why.to_string()))
+            .ok();
+        let peer = endpoint(&key("peer"), &member.peer, problems);
+        let (Some(id), Some(name), Some(peer)) = (id, name, peer) else { continue };
+        if !ids.insert(id) {
+            problems.add(key("id"), format!("{id} stands there twice"), "give each controller its own id");
+        }
+        if !names.insert(name.clone()) {
+            problems.add(key("name"), format!("{name} stands there twice"), "give each controller its own name");
+        }
+        if !peers.insert(peer.clone()) {
+            problems.add(key("peer"), format!("{peer} stands there twice"), "give each controller its own address");
+        }
+        parsed.push(InitialMember { id, name, peer });
+    }
+    parsed
+}
+
+fn endpoint(key: &str, text: &str, problems: &mut Problems) -> Option<Endpoint> {
+    match text.parse::<Endpoint>() {
+        Ok(endpoint) if endpoint.scheme() == Scheme::Plain => Some(endpoint),
+        Ok(_) => {
+            problems.add(
+                key,
+                format!("{text:?} asks for TLS"),
+                "this version speaks plain text: write http://HOST:PORT",
+            );
+            None
+        }
+        Err(why) => {
+            problems.add(key, format!("{text:?} {why}"), "write it as in \"http://127.0.0.1:7001\"");
+            None
+        }
+    }
+}
+
+fn advertise(
+    file: &AdvertiseFile,
+    listen: Option<&Listen>,
+    bootstrap: Option<&Bootstrap>,
+    problems: &mut Problems,
+) -> Advertise {
+    let mut seen = BTreeMap::new();
+    let mut kind = |kind: &str, written: &[String], listen: Option<SocketAddr>| {
+        let key = format!("advertise.{kind}");
+        if written.len() > ENDPOINTS_PER_CONTROLLER_MAX {
+            problems.add(
+                key.as_str(),
+                format!("has {} addresses", written.len()),
+                format!("keep at most {ENDPOINTS_PER_CONTROLLER_MAX}"),
+            );
+        }
+        if written.is_empty() && listen.is_some_and(|address| address.ip().is_unspecified()) {
+            problems.add(
+                key.as_str(),
+                format!("is missing, while listen.{kind} is a wildcard address"),
+                "say under which address others reach this controller",
+            );
+        }
+        let endpoints: Vec<_> = written.iter().filter_map(|text| endpoint(&key, text, problems)).collect();
+        for endpoint in &endpoints {
+            if let Some(other) = seen.insert(endpoint.clone(), key.clone()) {
+                problems.add(
+                    key.as_str(),
+                    format!("repeats {endpoint} of {other}"),
+                    "give each service its own address",
+                );
+            }
+        }
+        endpoints
+    };
+    let own_peer = bootstrap.and_then(own_peer);
+    let peer_listen = listen.filter(|_| own_peer.is_none()).map(|listen| listen.peer);
+    let mut peer = kind("peer", &file.peer, peer_listen);
+    let router = kind("router", &file.router, listen.map(|listen| listen.router));
+    let admin = kind("admin", &file.admin, listen.map(|listen| listen.admin));
+    match own_peer {
+        Some(own) if peer.is_empty() => peer.push(own),
+        Some(own) if !peer.contains(&own) => problems.add(
+            "advertise.peer",
+            format!("lacks {own}, which initial_members gives this controller"),
+            "use the same address in both places",
+        ),
+        _ => {}
+    }
+    Advertise { peer, router, admin }
+}
+
+fn own_peer(bootstrap: &Bootstrap) -> Option<Endpoint> {
+    let Bootstrap::Found { id, members } = bootstrap else { return None };
+    members.iter().find(|member| member.id == *id).map(|member| member.peer.clone())
+}
+
+fn raft(file: &RaftFile, problems: &mut Problems) -> RaftTimes {
+    let default = RaftTimes::default();
+    let times = RaftTimes {
+        heartbeat_ms: file.heartbeat_ms.unwrap_or(default.heartbeat_ms),
+        election_min_ms: file.election_min_ms.unwrap_or(default.election_min_ms),
+        election_max_ms: file.election_max_ms.unwrap_or(default.election_max_ms),
+        snapshot_every_entries: file.snapshot_every_entries.unwrap_or(default.snapshot_every_entries),
+    };
+    if times.heartbeat_ms < HEARTBEAT_MS_MIN {
+        problems.add(
+            "raft.heartbeat_ms",
+            format!("is {}", times.heartbeat_ms),
+            format!("use at least {HEARTBEAT_MS_MIN}: it is also the deadline of one call between controllers"),
+        );
+    }
+    let least = times.heartbeat_ms.saturating_mul(HEARTBEATS_PER_ELECTION_MIN);
+    if times.election_min_ms < least {
+        problems.add(
+            "raft.election_min_ms",
+            format!("is {}, with a heartbeat every {} ms", times.election_min_ms, times.heartbeat_ms),
+            format!("use at least {least}: one lost heartbeat must not start an election"),
+        );
+    }
+    if times.election_max_ms <= times.election_min_ms || times.election_max_ms > ELECTION_MS_MAX {
+        problems.add(
+            "raft.election_max_ms",
+            format!("is {}, with election_min_ms = {}", times.election_max_ms, times.election_min_ms),
+            format!("use more than election_min_ms (twice as much is usual), at most {ELECTION_MS_MAX}"),
+        );
+    }
+    if times.snapshot_every_entries < SNAPSHOT_EVERY_ENTRIES_MIN {
+        problems.add(
+            "raft.snapshot_every_entries",
+            format!("is {}", times.snapshot_every_entries),
+            format!("use at least {SNAPSHOT_EVERY_ENTRIES_MIN}"),
+        );
+    }
+    times
+}
+
+fn log(file: LogFile, problems: &mut Problems) -> Option<Log> {
+    let format = match file.format.as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => {
+            problems.add("log.format", format!("{other:?} is not known"), "use \"text\" or \"json\"");
+            return None;
+        }
+    };
+    Some(Log { format, level: file.level.unwrap_or_else(|| "info".into()) })
+}

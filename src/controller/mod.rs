@@ -1,0 +1,220 @@
+//! The controller daemon: storage -> Raft -> services -> drain.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`config`] | what was written and what was meant |
+//! | [`listeners`], [`accept`] | bound ports, and the connections on them |
+//! | [`hub`] | the published list and the sessions that follow it |
+//! | [`registrar`] | registrations, gathered into log entries |
+//! | `membership`, `admin` | changes of membership, and what else operators ask for |
+//! | `cluster_status`, `sessions` | what operators are shown |
+//! | [`relay`] | what controllers ask of each other beside Raft |
+//! | `rivals` | two live routers with one id |
+//! | [`stopping`] | the order of a stop, and its time |
+//! | [`tasks`] | what ends the controller when it panics |
+//! | [`backend`] | joins Raft with the services that do not know it |
+
+pub mod accept;
+mod admin;
+pub mod backend;
+mod cluster_status;
+pub mod config;
+pub mod hub;
+pub mod listeners;
+mod membership;
+pub mod metrics;
+pub mod registrar;
+pub mod relay;
+mod rivals;
+mod services;
+mod sessions;
+pub mod stopping;
+pub mod tasks;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use self::backend::Backend;
+use self::config::{Advertise, Bootstrap, ControllerConfig};
+use self::hub::Hub;
+use self::listeners::Listeners;
+use self::metrics::Metrics;
+use self::services::Services;
+use self::tasks::Tasks;
+use crate::domain::ids::ControllerId;
+use crate::ops::events::Events;
+use crate::raft::{self, Fatal, Node, Seams, StartError};
+use crate::rpc::list_codec::{self, Codec};
+use crate::rpc::router_service::Pace;
+use crate::storage::{self, Directory, OnFatal, OpenError};
+
+/// Why a controller does not start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] OpenError),
+    /// A port cannot be bound.
+    #[error("cannot listen on {address} ({key}): {source}; stop whoever uses it, or choose another port")]
+    Bind {
+        /// Which configuration key.
+        key: &'static str,
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operators' socket cannot be made.
+    #[error("cannot make the socket {} (admin_socket): {source}; choose another path", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system does not say where a port is bound.
+    #[error("cannot tell where a port is bound: {0}; set advertise.peer, advertise.router and advertise.admin")]
+    Address(#[source] io::Error),
+    /// Raft does not start.
+    #[error(transparent)]
+    Raft(#[from] StartError),
+    /// Raft stopped by itself.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    /// One of its tasks panicked.
+    #[error("the task {task} panicked; the process ends, start it again; if it repeats, report it with the log")]
+    Panicked {
+        /// Which one.
+        task: &'static str,
+    },
+}
+
+/// What tests and simulations replace.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// Raft's own.
+    pub raft: Seams,
+    /// What happens when the disk fails; `None`: the process ends.
+    pub on_fatal: Option<OnFatal>,
+    /// How lists become bytes.
+    pub codec: Codec,
+    /// How long things take in sessions.
+    pub pace: Pace,
+}
+
+/// Runs a controller until `stop`, then drains it. Its ports are bound by the caller, before anything is touched.
+///
+/// # Errors
+/// [`ControllerError`], with what to do.
+pub async fn run(
+    config: ControllerConfig,
+    listeners: Listeners,
+    stop: CancellationToken,
+) -> Result<(), ControllerError> {
+    Running::start(&config, listeners, Parts::default()).await?.until(stop).await
+}
+
+/// A controller that runs.
+#[derive(Debug)]
+pub struct Running {
+    backend: Arc<Backend>,
+    events: Events,
+    services: Services,
+    tasks: Tasks,
+}
+
+impl Running {
+    /// Opens the data directory, starts Raft, then serves.
+    ///
+    /// # Errors
+    /// [`ControllerError`], with what to do.
+    pub async fn start(config: &ControllerConfig, listeners: Listeners, parts: Parts) -> Result<Self, ControllerError> {
+        let advertise = listeners.advertise(&config.advertise)?;
+        let path = config.data_dir.clone();
+        let mut storage = storage::Settings::default();
+        storage.on_fatal = parts.on_fatal.unwrap_or(storage.on_fatal);
+        if let Bootstrap::Found { id, .. } = &config.bootstrap {
+            storage.expected_id = Some(*id);
+        }
+        let opened = tokio::task::spawn_blocking(move || Directory::open_with(&path, storage)).await;
+        let directory = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let seams = Seams { judge: Arc::new(|list| list_codec::judge(list, None)), ..parts.raft };
+        let node = Node::start(settings(config, advertise), directory, seams).await?;
+
+        let mut registry = Registry::default();
+        let events = Events::new(&mut registry);
+        let metrics = Metrics::new(&mut registry);
+        let hub = Hub::new(parts.codec, events.clone(), metrics.clone());
+        let tasks = Tasks::default();
+        let backend = Backend::start(node, hub, events.clone(), metrics, tasks.clone());
+        let services = Services::start(&backend, listeners, registry, parts.pace);
+        tracing::info!(name = %config.name, data_dir = %config.data_dir.display(), "controller runs");
+        Ok(Self { backend, events, services, tasks })
+    }
+
+    /// What stands behind its services.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// What happened that a person may have to know.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Runs until `stop`, then stops in order; or until it cannot go on.
+    ///
+    /// # Errors
+    /// [`ControllerError`] when Raft ended by itself or a task panicked: the process has to end.
+    pub async fn until(self, stop: CancellationToken) -> Result<(), ControllerError> {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            fatal = self.backend.node().fatal() => return Err(fatal.into()),
+            task = self.tasks.panicked() => return Err(ControllerError::Panicked { task }),
+        }
+        let tasks = self.tasks.clone();
+        tokio::select! {
+            () = self.stop() => Ok(()),
+            task = tasks.panicked() => Err(ControllerError::Panicked { task }),
+        }
+    }
+}
+
+impl Drop for Running {
+    /// One that is not stopped in order ends all the same, at once and without a farewell.
+    fn drop(&mut self) {
+        self.tasks.stop();
+        self.backend.node().abandon();
+    }
+}
+
+fn settings(config: &ControllerConfig, advertise: Advertise) -> raft::Settings {
+    let (id, bootstrap): (Option<ControllerId>, _) = match &config.bootstrap {
+        Bootstrap::Join => (None, raft::Bootstrap::Join),
+        Bootstrap::Found { id, members } => {
+            let member = |m: &config::InitialMember| raft::InitialMember {
+                id: m.id,
+                name: m.name.clone(),
+                peer: m.peer.clone(),
+            };
+            (Some(*id), raft::Bootstrap::InitialMembers(members.iter().map(member).collect()))
+        }
+    };
+    raft::Settings {
+        peer: advertise.peer,
+        router: advertise.router,
+        admin: advertise.admin,
+        heartbeat_ms: config.raft.heartbeat_ms,
+        election_min_ms: config.raft.election_min_ms,
+        election_max_ms: config.raft.election_max_ms,
+        snapshot_every_entries: config.raft.snapshot_every_entries,
+        ..raft::Settings::new(config.name.clone(), id, bootstrap)
+    }
+}

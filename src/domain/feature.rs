@@ -1,0 +1,65 @@
+//! What the whole cluster may write: the feature level, and what each controller announces that it can read.
+//!
+//! Level 1 is committed when a cluster is founded. Raising it is a later concern; the values have their place now,
+//! since a log written without them could not be told from one that needs more.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{ControllerId, Incarnation};
+use super::negotiation::ProtocolRange;
+
+/// What log entries and snapshots may contain. Committed, monotonic, at most the minimum over all members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FeatureLevel(NonZeroU32);
+
+impl FeatureLevel {
+    /// The level at which clusters are founded, and the newest that this build reads and writes.
+    pub const ONE: Self = Self(NonZeroU32::MIN);
+    /// The newest level that this build can read.
+    pub const SUPPORTED: Self = Self::ONE;
+
+    /// The level, or `None` for 0, which the wire reads as absent.
+    #[must_use]
+    pub const fn new(level: u32) -> Option<Self> {
+        match NonZeroU32::new(level) {
+            Some(level) => Some(Self(level)),
+            None => None,
+        }
+    }
+
+    /// The bare number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for FeatureLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What one controller says of itself when it starts: its build and what that build can read and write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Who announces.
+    pub controller: ControllerId,
+    /// Which formatting of its data directory.
+    pub incarnation: Incarnation,
+    /// Version of its build, as in `0.1.0`. At most [`SOFTWARE_VERSION_BYTES_MAX`] bytes.
+    pub software_version: String,
+    /// Oldest feature level that it can read.
+    pub level_min: FeatureLevel,
+    /// Newest feature level that it can read and write.
+    pub level_max: FeatureLevel,
+    /// Router protocols that it serves.
+    pub protocols: ProtocolRange,
+}
+
+/// Longest software version that a controller or router may announce, in bytes.
+pub const SOFTWARE_VERSION_BYTES_MAX: usize = 64;

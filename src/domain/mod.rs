@@ -1,0 +1,32 @@
+//! The pure half of Pilothouse: every decision as a plain synchronous function over plain values.
+//!
+//! Nothing here knows async, clocks, files, sockets, randomness, sled, openraft or protobuf. What time it is, which
+//! bytes arrived and which random number was drawn are arguments. Read in this order, the module is the product:
+//!
+//! | module | the one question that it answers |
+//! |---|---|
+//! | [`ids`] | what are things called? |
+//! | [`endpoint`] | where does a controller listen? |
+//! | [`controller_list`] | what do routers hold, and why can it never be empty? |
+//! | [`membership`] | may the cluster change in this way, and in which steps? |
+//! | [`acceptance`] | may this offered list replace the held one? |
+//! | [`negotiation`] | which protocol do the two of us speak? |
+//! | [`command`], [`state`] | what does a log entry change? |
+//! | [`feature`] | what may the whole cluster write? |
+//! | [`retry`] | how long until the next attempt? |
+
+pub mod acceptance;
+pub mod command;
+pub mod controller_list;
+pub mod endpoint;
+pub mod feature;
+pub mod ids;
+pub mod membership;
+pub mod negotiation;
+pub mod retry;
+#[doc(hidden)]
+pub mod samples;
+pub mod state;
+
+#[cfg(test)]
+pub(crate) mod tests;

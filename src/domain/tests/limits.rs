@@ -1,0 +1,71 @@
+//! Each limit is pushed: the last value that fits, and the first that does not.
+
+use super::fixtures::{Draft, held, member, offer, offered};
+use crate::domain::acceptance::{Held, Offerer, Verdict, decide};
+use crate::domain::controller_list::{
+    CONTROLLERS_MAX, Defect, ENDPOINTS_PER_CONTROLLER_MAX, LIST_BYTES_MAX, OfferedList,
+};
+use crate::domain::endpoint::{Endpoint, HOST_BYTES_MAX};
+use crate::domain::ids::{NAME_BYTES_MAX, RouterId};
+use crate::domain::membership::Membership;
+
+fn code(list: OfferedList) -> String {
+    match decide(&Held::default(), &offer(list, Offerer::Unidentified)) {
+        Verdict::Refuse(refusal) => refusal.code().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn a_list_has_at_most_64_controllers() {
+    let all: Vec<u64> = (1..=CONTROLLERS_MAX as u64 + 1).collect();
+    let (most, too_many) = (Draft::new(&[&all[..CONTROLLERS_MAX]], &[]), Draft::new(&[&all], &[]));
+    assert!(code(offered(&most.list())).starts_with("adopt"));
+    assert!(matches!(too_many.derive(), Err(Defect::TooManyControllers { count: 65 })));
+}
+
+#[test]
+fn a_controller_has_at_most_8_endpoints() {
+    let with = |count: u16| {
+        let mut crowded = member(1);
+        crowded.router = (1..=count).map(|port| format!("http://10.0.1.1:{port}").parse().unwrap()).collect();
+        let mut draft = Draft::new(&[&[1]], &[]);
+        draft.membership = Membership::new(draft.membership.voter_sets().to_vec(), [crowded]);
+        draft.derive()
+    };
+    let most = u16::try_from(ENDPOINTS_PER_CONTROLLER_MAX).unwrap();
+    assert!(with(most).is_ok());
+    assert!(matches!(with(most + 1), Err(Defect::TooManyEndpoints { count: 9, .. })));
+}
+
+#[test]
+fn an_encoded_list_has_at_most_192_kib() {
+    let list = Draft::new(&[&[1]], &[]).list();
+    let of = |encoded_bytes| {
+        let offer = crate::domain::acceptance::Offer { encoded_bytes, ..offer(offered(&list), Offerer::Unidentified) };
+        decide(&Held::default(), &offer)
+    };
+    assert!(matches!(of(LIST_BYTES_MAX), Verdict::Adopt(_)));
+    assert!(matches!(of(LIST_BYTES_MAX + 1), Verdict::Refuse(refusal) if refusal.code() == "oversized"));
+    assert_eq!(held(&list).list.controllers().len(), 1);
+}
+
+#[test]
+fn a_host_name_has_at_most_255_bytes() {
+    let parse = |bytes: usize| {
+        let labels: String = "abcdefg.".chars().cycle().take(bytes - 1).chain(['z']).collect();
+        format!("http://{labels}:1").parse::<Endpoint>()
+    };
+    assert!(parse(HOST_BYTES_MAX).is_ok());
+    assert!(parse(HOST_BYTES_MAX + 1).is_err());
+}
+
+#[test]
+fn a_name_has_1_to_63_bytes_of_the_allowed_characters() {
+    assert!(RouterId::new("a".repeat(NAME_BYTES_MAX)).is_ok());
+    assert!(RouterId::new("a".repeat(NAME_BYTES_MAX + 1)).is_err());
+    assert!(RouterId::new("").is_err());
+    for bad in ["a b", "a/b", "ä", "a\n", "a\0"] {
+        assert!(RouterId::new(bad).is_err(), "{bad:?}");
+    }
+}

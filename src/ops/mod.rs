@@ -1,0 +1,8 @@
+//! What operators and their tools look at: events, metrics, HTTP. It does not know controllers or routers.
+
+pub mod check;
+pub mod events;
+pub mod http;
+
+pub use check::Check;
+pub use http::{Listener, Surface, serve};

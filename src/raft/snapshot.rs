@@ -1,0 +1,141 @@
+//! The applied state as a snapshot file, and back.
+//!
+//! [`crate::storage::SnapshotFile`] knows how such a file is made durable and checked, [`codec`] what a record in it
+//! looks like; here the two meet. A snapshot that needs a newer build is an error, nothing in it is skipped.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use openraft::alias::{SnapshotMetaOf, StoredMembershipOf};
+
+use super::codec::{self, CodecError, SnapshotDecoder, SnapshotEncoder};
+use super::types::TypeConfig;
+use crate::domain::state::{ClusterState, LogPosition};
+use crate::storage::snapshot_file::CHUNK_BYTES_MAX;
+use crate::storage::{SnapshotError, SnapshotFile, SnapshotFiles};
+
+/// What Raft says of a snapshot.
+pub type Meta = SnapshotMetaOf<TypeConfig>;
+
+/// Why a snapshot cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+    /// Its content.
+    #[error("snapshot {} cannot be used: {source}", path.display())]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: CodecError,
+    },
+    /// Its content is not of the position that the file states.
+    #[error("snapshot {} is inconsistent: it states {stated:?} and contains {contained:?}", path.display())]
+    Inconsistent {
+        /// Which file.
+        path: PathBuf,
+        /// What it states.
+        stated: Option<LogPosition>,
+        /// What it contains.
+        contained: Option<LogPosition>,
+    },
+    /// Nothing was applied yet.
+    #[error("there is nothing to make a snapshot of: no log entry was applied yet")]
+    NothingApplied,
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::File(error) => error.into(),
+            error @ (Error::Content { .. } | Error::Inconsistent { .. }) => {
+                Self::new(io::ErrorKind::InvalidData, error)
+            }
+            Error::NothingApplied => Self::new(io::ErrorKind::InvalidInput, error),
+        }
+    }
+}
+
+/// Writes a state as the newest snapshot. It is durable when this returns.
+///
+/// # Errors
+/// [`Error`]; there is no new snapshot then.
+pub fn write(files: &SnapshotFiles, state: &ClusterState) -> Result<SnapshotFile, Error> {
+    let position = state.applied.ok_or(Error::NothingApplied)?;
+    let mut writer = files.create(position)?;
+    let path = || PathBuf::from(format!("of {}.{}", position.term, position.index));
+    for record in SnapshotEncoder::new(state) {
+        let failed = |source| SnapshotError::Io { operation: "write", path: path(), source };
+        writer.write_all(&record).map_err(failed)?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// Reads the state out of a snapshot.
+///
+/// # Errors
+/// [`Error`].
+pub fn read(file: &SnapshotFile) -> Result<ClusterState, Error> {
+    let mut decoder = SnapshotDecoder::default();
+    feed(file, &mut decoder, |_| false)?;
+    let state = decoder.finish().map_err(unusable(file))?;
+    let (stated, contained) = (Some(file.position()), state.applied);
+    if stated != contained {
+        return Err(Error::Inconsistent { path: file.path().to_path_buf(), stated, contained });
+    }
+    Ok(state)
+}
+
+/// What Raft says of a snapshot, from the beginning of its file.
+///
+/// # Errors
+/// [`Error`].
+pub fn meta(file: &SnapshotFile) -> Result<Meta, Error> {
+    let mut decoder = SnapshotDecoder::default();
+    feed(file, &mut decoder, |decoder| decoder.begun().is_some())?;
+    let state = decoder.begun().ok_or(CodecError::Absent { what: "the snapshot's header" }).map_err(unusable(file))?;
+    meta_of(state).map_err(unusable(file))
+}
+
+/// What Raft says of a snapshot of this state.
+///
+/// # Errors
+/// [`CodecError`] when the membership is none.
+pub fn meta_of(state: &ClusterState) -> Result<Meta, CodecError> {
+    Ok(Meta { last_log_id: state.applied.map(codec::log_id_at), last_membership: stored_membership(state)? })
+}
+
+/// The applied membership in Raft's words.
+///
+/// # Errors
+/// [`CodecError`] when it is none.
+pub fn stored_membership(state: &ClusterState) -> Result<StoredMembershipOf<TypeConfig>, CodecError> {
+    let Some(applied) = &state.membership else { return Ok(StoredMembershipOf::<TypeConfig>::default()) };
+    let membership = codec::membership_to_raft(&applied.membership)?;
+    Ok(StoredMembershipOf::<TypeConfig>::new(Some(codec::log_id_at(applied.position)), membership))
+}
+
+fn feed(
+    file: &SnapshotFile,
+    decoder: &mut SnapshotDecoder,
+    enough: impl Fn(&SnapshotDecoder) -> bool,
+) -> Result<(), Error> {
+    let mut content = file.content();
+    let mut piece = vec![0; CHUNK_BYTES_MAX];
+    while !enough(decoder) {
+        let path = || file.path().to_path_buf();
+        let read = content.read(&mut piece);
+        let length = read.map_err(|source| SnapshotError::Io { operation: "read", path: path(), source })?;
+        if length == 0 {
+            break;
+        }
+        decoder.push(&piece[..length]).map_err(unusable(file))?;
+    }
+    Ok(())
+}
+
+fn unusable(file: &SnapshotFile) -> impl Fn(CodecError) -> Error + '_ {
+    |source| Error::Content { path: file.path().to_path_buf(), source }
+}

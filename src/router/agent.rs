@@ -1,0 +1,299 @@
+//! The agent: puts keeper, sessions and outputs together, and starts them again from disk after a fault of its own.
+//!
+//! It never ends because no controller answers. Whoever follows its lists keeps the last one while it restarts.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::config::RouterConfig;
+use super::generations::{Disk, Generations, HostDisk, Loaded, OpenError};
+use super::instruments::Instruments;
+use super::keeper::{Keeper, Published};
+use super::metrics::Metrics;
+use super::sessions::{Board, Connector, Context, Registrar, TcpConnector, Timing, description, slot};
+use super::status::AgentStatus;
+use super::{api, outputs};
+use crate::domain::acceptance::HeldList;
+use crate::domain::retry::{self, Backoff};
+use crate::ops::events::Events;
+use crate::ops::{self, Surface};
+
+/// Between two starts after a fault: a bug that strikes at once must not spin.
+const RESTART: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(30) };
+/// Sessions, keeper and a save under way get this long at a stop.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// Draws numbers, uniformly over all of `u32`.
+type Random = Arc<dyn Fn() -> u32 + Send + Sync>;
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The data directory cannot be used. Its content is never a reason.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The HTTP API cannot listen.
+    #[error("cannot listen on {at} (http): stop whoever uses it, or choose another address")]
+    Listen {
+        /// Where.
+        at: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its own supervisor is gone.
+    #[error(
+        "the router agent ended without being told to: this is a fault of this build; start it again and report this"
+    )]
+    Ended,
+}
+
+/// What tests and simulations replace.
+#[derive(Clone)]
+pub struct Parts {
+    /// The disk under the data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Makes connections.
+    pub connector: Arc<dyn Connector>,
+    /// How long to wait for what.
+    pub timing: Timing,
+    /// Draws numbers.
+    pub random: Random,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            disk: Arc::new(HostDisk),
+            connector: Arc::new(TcpConnector),
+            timing: Timing::DEFAULT,
+            random: Arc::new(rand::random),
+        }
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("timing", &self.timing).finish_non_exhaustive()
+    }
+}
+
+/// A running router agent. It stops when it is told to, or when it is dropped.
+#[derive(Debug)]
+pub struct Agent {
+    lists: watch::Receiver<Option<HeldList>>,
+    status: watch::Receiver<AgentStatus>,
+    events: Events,
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Agent {
+    /// Locks the data directory, takes over the best list that it holds, and begins to look for controllers.
+    ///
+    /// # Errors
+    /// [`AgentError::Open`], and only when the directory as such cannot be used.
+    pub async fn start(config: RouterConfig, parts: Parts) -> Result<Self, AgentError> {
+        let opened = open(&config, &parts).await?;
+        let mut registry = Registry::default();
+        let events = Events::new(&mut registry);
+        let metrics = Metrics::new(&mut registry);
+        let instruments = Instruments::new(events.clone(), metrics, AgentStatus::blank(config.id.clone()));
+        let published = Published::default();
+        let (lists, status) = (published.lists.subscribe(), instruments.status());
+        let stop = CancellationToken::new();
+        let life = Arc::new(Life { config, parts, published, instruments, stop: stop.clone() });
+        // The first life begins here: what was saved is known when this returns.
+        let tasks = life.begin(opened).await;
+        let task = Some(tokio::spawn(life.go_on(tasks)));
+        Ok(Self { lists, status, events, registry: Arc::new(registry), stop, task })
+    }
+
+    /// Follows the list in use: `None` only until the first one ever.
+    #[must_use]
+    pub fn lists(&self) -> watch::Receiver<Option<HeldList>> {
+        self.lists.clone()
+    }
+
+    /// Follows what the router says of itself.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<AgentStatus> {
+        self.status.clone()
+    }
+
+    /// What happened that a person may have to know.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// What its HTTP API serves.
+    #[must_use]
+    pub fn surface(&self) -> Surface {
+        Surface {
+            registry: Arc::clone(&self.registry),
+            checks: api::checks(&self.status),
+            routes: api::routes(self.status(), self.lists()),
+        }
+    }
+
+    /// Returns when the agent ended, which it does only when it is told to, or by a fault that it cannot mend.
+    async fn ended(&mut self) {
+        if let Some(task) = &mut self.task {
+            let _ = task.await;
+            self.task = None;
+        }
+    }
+
+    /// Ends the sessions, waits for a save under way, and gives the data directory back.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take()
+            && tokio::time::timeout(STOP_MAX, task).await.is_err()
+        {
+            tracing::warn!("the router did not stop in time; what it adopted is on the disk or was never acknowledged");
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Runs a router agent until `stop`.
+///
+/// # Errors
+/// [`AgentError`]: at the start, or when the agent itself is gone, since a process that only looks alive helps nobody.
+pub async fn run(config: RouterConfig, stop: CancellationToken) -> Result<(), AgentError> {
+    let http = match &config.http {
+        Some(at) => Some(super::listen(at).await.map_err(|source| AgentError::Listen { at: at.to_string(), source })?),
+        None => None,
+    };
+    let mut agent = Agent::start(config, Parts::default()).await?;
+    let surface = agent.surface();
+    let serving = async {
+        match http {
+            Some(listener) => ops::serve(listener, surface, stop.cancelled_owned()).await,
+            None => stop.cancelled().await,
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = agent.ended() => return Err(AgentError::Ended),
+    }
+    agent.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn open(config: &RouterConfig, parts: &Parts) -> Result<(Generations, Loaded), OpenError> {
+    let (path, disk) = (config.data_dir.clone(), Arc::clone(&parts.disk));
+    let opened = tokio::task::spawn_blocking(move || Generations::open(&path, disk)).await;
+    opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}
+
+/// What outlives a fault: whoever follows the list follows these senders.
+struct Life {
+    config: RouterConfig,
+    parts: Parts,
+    published: Published,
+    instruments: Instruments,
+    stop: CancellationToken,
+}
+
+impl Life {
+    /// Begins from what the disk holds. The tasks end when `stop` is cancelled.
+    async fn begin(&self, (generations, loaded): (Generations, Loaded)) -> JoinSet<()> {
+        let Parts { disk, connector, timing, random } = self.parts.clone();
+        let board = Board::new(self.instruments.clone());
+        let registrar = Registrar::new(description(&self.config), loaded.registration, random.clone());
+        let (keeper, handle) = Keeper::new(
+            (generations, loaded),
+            self.config.seeds.clone(),
+            disk.clone(),
+            self.published.clone(),
+            self.instruments.clone(),
+            board.clone(),
+            random.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keeper.run());
+        handle.registered(registrar.current()).await;
+        let context = Arc::new(Context {
+            router: self.config.id.clone(),
+            connector,
+            timing,
+            random: random.clone(),
+            keeper: handle,
+            known: self.published.known.subscribe(),
+            lists: self.published.lists.subscribe(),
+            board,
+            registrar,
+            instruments: self.instruments.clone(),
+            stop: self.stop.clone(),
+        });
+        for _ in 0..self.config.sessions {
+            tasks.spawn(slot(Arc::clone(&context)));
+        }
+        let (output, lists, stop) = (self.config.output.clone(), self.published.lists.subscribe(), self.stop.clone());
+        let instruments = self.instruments.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = outputs::follow(output, lists, disk, instruments, random) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        tasks
+    }
+
+    /// Until `stop`: a task that fails ends this life, and the next one begins from disk.
+    async fn go_on(self: Arc<Self>, mut tasks: JoinSet<()>) {
+        for attempt in 0.. {
+            let fault = loop {
+                match tasks.join_next().await {
+                    None => return,
+                    Some(Ok(())) => {}
+                    Some(Err(fault)) => break fault,
+                }
+            };
+            tracing::error!(%fault, "a fault in the router's own code: it starts again from disk and keeps its list; report this");
+            self.instruments.metrics.restarted();
+            tasks.shutdown().await;
+            match self.begin_again(attempt).await {
+                Some(begun) => tasks = begun,
+                None => return,
+            }
+        }
+    }
+
+    /// The next life, or `None` when the router is to stop.
+    async fn begin_again(self: &Arc<Self>, attempt: u32) -> Option<JoinSet<()>> {
+        for failed in attempt.. {
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(retry::delay(RESTART, failed, (self.parts.random)())) => {}
+            }
+            // On a task of its own: a fault in here is one more reason to try again, not the end.
+            let life = Arc::clone(self);
+            let begun = tokio::spawn(async move {
+                let opened = open(&life.config, &life.parts).await?;
+                Ok::<_, OpenError>(life.begin(opened).await)
+            });
+            match begun.await {
+                Ok(Ok(begun)) => return Some(begun),
+                Ok(Err(error)) => tracing::error!(%error, "cannot open the data directory again; will try again"),
+                Err(fault) => tracing::error!(%fault, "a fault while starting again; will try again; report this"),
+            }
+        }
+        None
+    }
+}

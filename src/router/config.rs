@@ -1,0 +1,174 @@
+//! A router's configuration: what was written ([`RouterFile`]), what was meant ([`RouterConfig`]), and
+//! [`RouterFile::validate`] between the two. It does not know where a value came from, and opens nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::endpoint::Endpoint;
+use crate::domain::ids::RouterId;
+
+mod validation;
+
+/// Most seeds of a router: more do not make it safer, and every one is dialled before it gives up a round.
+pub const SEEDS_MAX: usize = 64;
+/// Sessions of a router when its configuration does not say: one active, one warm.
+pub const SESSIONS_DEFAULT: usize = 2;
+/// Most sessions of a router: each costs its controller memory.
+pub const SESSIONS_MAX: usize = 4;
+/// Longest command line that is run when the list changes, in bytes.
+pub const ON_CHANGE_BYTES_MAX: usize = 4 * 1024;
+
+/// What was written: the TOML file, overlaid by the environment and flags. Unknown keys are errors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouterFile {
+    /// The router's identity. Required: there is no default, since two routers with one id fight for one session.
+    pub id: Option<String>,
+    /// Directory of its saved lists. Required.
+    pub data_dir: Option<PathBuf>,
+    /// Router endpoints of controllers, as `http://HOST:PORT`: tried last, never forgotten. At least one.
+    pub seeds: Vec<String>,
+    /// How many controllers it keeps a session with.
+    pub sessions: Option<usize>,
+    /// For people and selectors.
+    pub labels: BTreeMap<String, String>,
+    /// How the data plane beside it learns of the list.
+    pub output: OutputFile,
+    /// Where its HTTP API listens: `127.0.0.1:PORT` or `unix:/PATH`. Absent: nowhere.
+    pub http: Option<String>,
+    /// The log on stderr.
+    pub log: LogFile,
+}
+
+/// Outputs, as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputFile {
+    /// The list as JSON, replaced atomically at each change.
+    pub json_file: Option<PathBuf>,
+    /// A command line for `/bin/sh`, run after each change.
+    pub on_change: Option<String>,
+}
+
+/// The log, as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogFile {
+    /// `text` or `json`.
+    pub format: Option<String>,
+    /// A filter, as in `info` or `pilothouse=debug`.
+    pub level: Option<String>,
+}
+
+/// What was meant: every relation between the values holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterConfig {
+    /// The router's identity.
+    pub id: RouterId,
+    /// Directory of its saved lists.
+    pub data_dir: PathBuf,
+    /// Router endpoints of controllers. At least one.
+    pub seeds: Vec<Endpoint>,
+    /// How many controllers it keeps a session with: 1 to [`SESSIONS_MAX`].
+    pub sessions: usize,
+    /// For people and selectors.
+    pub labels: BTreeMap<String, String>,
+    /// How the data plane beside it learns of the list.
+    pub output: Output,
+    /// Where its HTTP API listens.
+    pub http: Option<HttpListen>,
+    /// The log on stderr.
+    pub log: Log,
+}
+
+/// Outputs for the data plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The list as JSON.
+    pub json_file: Option<PathBuf>,
+    /// A command line for `/bin/sh`, run after each change.
+    pub on_change: Option<String>,
+}
+
+/// Where the HTTP API listens: for this host only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpListen {
+    /// A loopback address. Port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A local socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for HttpListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The log on stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Which lines are written.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is wrong with one key, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, as in `output.json_file`.
+    pub key: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.key, self.reason, self.remedy)
+    }
+}
+
+/// Everything that is wrong with a configuration, all at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidConfig {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration cannot be used:")?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for InvalidConfig {}
+
+impl RouterFile {
+    /// What was meant.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] with every problem, each with its key and its remedy.
+    pub fn validate(self) -> Result<RouterConfig, InvalidConfig> {
+        validation::validate(self)
+    }
+}

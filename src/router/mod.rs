@@ -1,0 +1,34 @@
+//! The router agent: it holds the list of controllers, and never loses it.
+//!
+//! ```text
+//! agent ─ assembles, restarts from disk after a fault of its own
+//!   ├── keeper ─── the one owner of the held list: decide, save, publish, answer
+//!   │     └── generations ── the data directory
+//!   ├── sessions ─ one active, one warm: whom to try says `candidates`, who is taken says the board
+//!   ├── outputs ── for the data plane: a JSON file, a command
+//!   └── api ────── for this host: status and list over HTTP
+//! ```
+//!
+//! A program that embeds it uses [`Agent`] and follows [`Agent::lists`]; `pilothouse router run` is [`run`].
+
+pub mod agent;
+mod api;
+pub mod candidates;
+pub mod config;
+pub mod generations;
+pub mod instruments;
+pub mod keeper;
+pub mod listen;
+pub mod metrics;
+pub mod outputs;
+#[cfg(test)]
+mod samples;
+pub mod sessions;
+pub mod status;
+
+pub use agent::{Agent, AgentError, Parts, run};
+pub use listen::listen;
+pub use sessions::{ConnectError, Connector, TcpConnector, Timing};
+
+/// Version of this build, as routers report it.
+pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,307 @@
+//! The operators' client: tries each endpoint until one answers, and names the endpoint in every error.
+//!
+//! Whoever answers forwards to the leader, so any live controller will do. It does not know how results are rendered.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::status::{hint_of, reason_of};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::ids::{ControllerId, RouterId};
+use crate::proto::admin::admin_client::AdminClient as Wire;
+use crate::proto::admin::{
+    ChangeProgress, ChangeRequest, ForgetRouterRequest, ListRoutersRequest, ListRoutersResponse, StatusRequest,
+    StatusResponse, TransferRequest,
+};
+
+/// Longest wait for a connection to one endpoint: a dead one must not hide a live one for long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for an answer that needs no change.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait of a controller that forwards a request: whoever asked it waits longer, and hears why it failed.
+const FORWARDED_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// Longest wait for the next progress message of a change; more than the longest step of a plan.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
+/// Largest answer: a page of routers, or the status of 64 members.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often a request was forwarded from controller to controller.
+pub const HOPS_METADATA: &str = "pilothouse-hops";
+
+/// Where a controller can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Its admin port.
+    Endpoint(Endpoint),
+    /// Its unix socket.
+    Socket(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.fmt(f),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a request was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody to ask.
+    #[error(
+        "no controller is named: give --endpoint http://HOST:PORT, set PILOTHOUSE_ENDPOINT, or run this on a controller's host"
+    )]
+    NoTarget,
+    /// None of the endpoints answered.
+    #[error("no controller answered ({}): check the addresses (the admin port is meant), and that a controller runs", attempts(.tried))]
+    Unreachable {
+        /// Every endpoint and why it did not answer.
+        tried: Vec<(Target, String)>,
+    },
+    /// A controller answered with a refusal.
+    #[error("{at}: {message}")]
+    Refused {
+        /// Who answered.
+        at: Target,
+        /// Stable name of the reason; empty when the controller gave none.
+        reason: String,
+        /// Why, for people.
+        message: String,
+        /// What to do, when the controller says so.
+        hint: Option<String>,
+        /// The transport's code.
+        code: Code,
+    },
+    /// The answer did not come in time, or the connection broke after the request was sent.
+    #[error(
+        "{at} did not finish its answer ({message}): look at `pilothouse cluster status` before you repeat a change"
+    )]
+    Broken {
+        /// Who was asked.
+        at: Target,
+        /// What happened.
+        message: String,
+    },
+}
+
+fn attempts(tried: &[(Target, String)]) -> String {
+    let each: Vec<_> = tried.iter().map(|(target, why)| format!("{target}: {why}")).collect();
+    each.join("; ")
+}
+
+/// A client of the admin service of whichever controller answers.
+#[derive(Debug, Clone)]
+pub struct AdminClient {
+    targets: Vec<Target>,
+    connected: Option<(Target, Wire<Channel>)>,
+    hops: u32,
+    patience: Duration,
+}
+
+impl AdminClient {
+    /// Connects to the first endpoint that answers; the socket is tried first.
+    ///
+    /// # Errors
+    /// [`ClientError::NoTarget`], or [`ClientError::Unreachable`] with every attempt.
+    pub async fn connect(endpoints: &[Endpoint], socket: Option<PathBuf>) -> Result<Self, ClientError> {
+        let mut client = Self { patience: ANSWER_TIMEOUT, ..Self::forwarding(endpoints, socket, 0) };
+        client.channel().await?;
+        Ok(client)
+    }
+
+    /// A client that is not connected yet, for a request that was already forwarded `hops` times.
+    #[must_use]
+    pub fn forwarding(endpoints: &[Endpoint], socket: Option<PathBuf>, hops: u32) -> Self {
+        let targets = socket.map(Target::Socket).into_iter().chain(endpoints.iter().cloned().map(Target::Endpoint));
+        Self { targets: targets.collect(), connected: None, hops, patience: FORWARDED_ANSWER_TIMEOUT }
+    }
+
+    /// The same client with less patience for each answer.
+    #[must_use]
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Whom the client is connected to.
+    #[must_use]
+    pub fn connected_to(&self) -> Option<&Target> {
+        self.connected.as_ref().map(|(target, _)| target)
+    }
+
+    /// The cluster and its members.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status(&mut self) -> Result<StatusResponse, ClientError> {
+        self.ask(StatusRequest {}, |mut wire, request| async move { wire.status(request).await }).await
+    }
+
+    /// One change of membership: a stream of progress that ends in `done`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; also from [`Progress::next`].
+    pub async fn change(&mut self, change: ChangeRequest) -> Result<Progress, ClientError> {
+        let stream = self.ask(change, |mut wire, request| async move { wire.change(request).await }).await?;
+        let at = self.connected.as_ref().map(|(at, _)| at.clone()).ok_or(ClientError::NoTarget)?;
+        Ok(Progress { at, stream })
+    }
+
+    /// Hands leadership over, to whoever is most caught up when `to` is `None`. Returns the new leader.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn transfer(&mut self, to: Option<ControllerId>) -> Result<Option<ControllerId>, ClientError> {
+        let request = TransferRequest { to: to.map_or(0, ControllerId::get) };
+        let answer = self.ask(request, |mut wire, request| async move { wire.transfer(request).await }).await?;
+        Ok(ControllerId::new(answer.leader))
+    }
+
+    /// One page of routers.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_routers(&mut self, page: ListRoutersRequest) -> Result<ListRoutersResponse, ClientError> {
+        self.ask(page, |mut wire, request| async move { wire.list_routers(request).await }).await
+    }
+
+    /// Forgets a router. Whether there was one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn forget(&mut self, router: &RouterId) -> Result<bool, ClientError> {
+        let request = ForgetRouterRequest { id: router.to_string() };
+        let answer = self.ask(request, |mut wire, request| async move { wire.forget_router(request).await }).await?;
+        Ok(answer.existed)
+    }
+
+    /// Asks whoever is connected. A connection that turns out to be dead is replaced once. Repeating is safe: a change
+    /// that was made already is refused the second time, and everything else may be done twice.
+    async fn ask<Q, A, F>(
+        &mut self,
+        question: Q,
+        call: impl Fn(Wire<Channel>, Request<Q>) -> F,
+    ) -> Result<A, ClientError>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut again = true;
+        loop {
+            let (at, wire) = self.channel().await?;
+            let mut request = Request::new(question.clone());
+            request.metadata_mut().insert(HOPS_METADATA, self.hops.into());
+            let answer = tokio::time::timeout(self.patience, call(wire, request)).await;
+            match answer {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) if again && lost(&status) => {
+                    again = false;
+                    self.connected = None;
+                }
+                Ok(Err(status)) => return Err(refused(at, &status)),
+                Err(_) => {
+                    self.connected = None;
+                    return Err(ClientError::Broken { at, message: format!("nothing within {:?}", self.patience) });
+                }
+            }
+        }
+    }
+
+    async fn channel(&mut self) -> Result<(Target, Wire<Channel>), ClientError> {
+        if let Some(connected) = &self.connected {
+            return Ok(connected.clone());
+        }
+        if self.targets.is_empty() {
+            return Err(ClientError::NoTarget);
+        }
+        let mut tried = Vec::new();
+        for target in &self.targets {
+            match dial(target).await {
+                Ok(channel) => {
+                    let wire = Wire::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+                    return Ok(self.connected.insert((target.clone(), wire)).clone());
+                }
+                Err(why) => tried.push((target.clone(), why)),
+            }
+        }
+        Err(ClientError::Unreachable { tried })
+    }
+}
+
+/// The progress of a change.
+#[derive(Debug)]
+pub struct Progress {
+    at: Target,
+    stream: Streaming<ChangeProgress>,
+}
+
+impl Progress {
+    /// The next message; `None` after the last one.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the change stopped, [`ClientError::Broken`] when the connection did.
+    pub async fn next(&mut self) -> Result<Option<ChangeProgress>, ClientError> {
+        match tokio::time::timeout(PROGRESS_TIMEOUT, self.stream.message()).await {
+            Ok(Ok(progress)) => Ok(progress),
+            Ok(Err(status)) => Err(refused(self.at.clone(), &status)),
+            Err(_) => Err(ClientError::Broken {
+                at: self.at.clone(),
+                message: format!("nothing within {PROGRESS_TIMEOUT:?}"),
+            }),
+        }
+    }
+}
+
+async fn dial(target: &Target) -> Result<Channel, String> {
+    let connecting = async {
+        match target {
+            Target::Endpoint(endpoint) => {
+                let endpoint = tonic::transport::Endpoint::from_shared(endpoint.to_string()).map_err(|e| chain(&e))?;
+                endpoint.connect().await.map_err(|e| chain(&e))
+            }
+            Target::Socket(path) => {
+                let path = path.clone();
+                let connector = tower::service_fn(move |_| {
+                    let path = path.clone();
+                    async move { UnixStream::connect(path).await.map(TokioIo::new) }
+                });
+                // The address is never resolved: the connector ignores it.
+                let endpoint = tonic::transport::Endpoint::from_static("http://localhost");
+                endpoint.connect_with_connector(connector).await.map_err(|e| chain(&e))
+            }
+        }
+    };
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(format!("no connection within {CONNECT_TIMEOUT:?}")))
+}
+
+/// Whether the transport failed, rather than the controller answering.
+fn lost(status: &Status) -> bool {
+    status.code() == Code::Unavailable && reason_of(status).is_none()
+}
+
+fn refused(at: Target, status: &Status) -> ClientError {
+    let message = status.message().to_owned();
+    if reason_of(status).is_none() && matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown) {
+        return ClientError::Broken { at, message };
+    }
+    let reason = reason_of(status).unwrap_or_default().to_owned();
+    ClientError::Refused { at, reason, message, hint: hint_of(status).map(str::to_owned), code: status.code() }
+}
+
+/// The innermost cause: transport errors say little themselves.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

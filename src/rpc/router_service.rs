@@ -1,0 +1,140 @@
+//! The router protocol's service: `Register`, `Session`, `Watch`. It checks what comes in and speaks the dialect; who
+//! registers, who leads and which list is published it asks its [`ControlPlane`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+
+use super::control_plane::{ControlPlane, Seat};
+use super::convert::registration;
+use super::router_session;
+use super::session::Farewell;
+use super::status::refusal;
+use crate::domain::ids::RouterId;
+use crate::domain::negotiation::{Dialect, ProtocolVersion, negotiate};
+use crate::proto::router::router_control_server::{RouterControl, RouterControlServer};
+use crate::proto::router::{
+    ControllerMessage, ListUpdate, RegisterRequest, RegisterResponse, RouterMessage, WatchRequest,
+};
+
+/// Most bytes of one message, either way.
+pub const ROUTER_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Most streams of one router connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 128;
+/// Messages that wait for a slow reader: list and heartbeat. The list itself waits in the latest-wins slot.
+pub(super) const OUTGOING_MESSAGES_MAX: usize = 2;
+
+/// How long things may take, and how often they happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// A session's first message must have come by then.
+    pub hello: Duration,
+    /// How often both sides send a heartbeat.
+    pub heartbeat: Duration,
+    /// A reader that takes nothing for this long is gone.
+    pub send: Duration,
+    /// A list that a router refused is offered again after this long.
+    pub offer_again: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            hello: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(1),
+            send: Duration::from_secs(10),
+            offer_again: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The service.
+#[derive(Debug)]
+pub struct RouterService<P> {
+    plane: Arc<P>,
+    pace: Pace,
+}
+
+impl<P: ControlPlane> RouterService<P> {
+    /// The service, with its limits, in front of a control plane.
+    pub fn server(plane: Arc<P>, pace: Pace) -> RouterControlServer<Self> {
+        RouterControlServer::new(Self { plane, pace })
+            .max_decoding_message_size(ROUTER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(ROUTER_MESSAGE_BYTES_MAX)
+    }
+}
+
+#[async_trait]
+impl<P: ControlPlane> RouterControl for RouterService<P> {
+    type SessionStream = ReceiverStream<Result<ControllerMessage, Status>>;
+    type WatchStream = ReceiverStream<Result<ListUpdate, Status>>;
+
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+        let registration = registration::from_wire(request.into_inner())?;
+        let (registered, cluster) = self.plane.register(registration).await?;
+        Ok(Response::new(registration::answer(registered, cluster)))
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<RouterMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (to_router, outgoing) = mpsc::channel(OUTGOING_MESSAGES_MAX);
+        let session = router_session::run(self.plane.clone(), self.pace, request.into_inner(), to_router);
+        self.plane.spawn("router session", Box::pin(session));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        if !request.router_id.is_empty() {
+            RouterId::new(request.router_id).map_err(super::convert::InvalidRequest::from)?;
+        }
+        let protocols = registration::protocols(request.protocol_min, request.protocol_max)?;
+        let theirs = Dialect { protocols, capabilities: Default::default() };
+        let standing = self.plane.standing()?;
+        let agreed = negotiate(&standing.dialect, &theirs)
+            .map_err(|why| refusal(Code::FailedPrecondition, "no_common_protocol", why.to_string(), ""))?;
+        let seat = self.plane.seat_watcher()?;
+        let (to_router, outgoing) = mpsc::channel(OUTGOING_MESSAGES_MAX);
+        self.plane.spawn("router watch", Box::pin(watch(seat, agreed.protocol, self.pace.send, to_router)));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+/// Sends the list and every later one, until the reader or the controller is gone.
+async fn watch(
+    mut seat: Seat,
+    protocol: ProtocolVersion,
+    patience: Duration,
+    to_router: mpsc::Sender<Result<ListUpdate, Status>>,
+) {
+    for nonce in 1.. {
+        let update = seat.lists.borrow_and_update().as_ref().map(|list| list.encoding(protocol).update(nonce));
+        if let Some(update) = update
+            && to_router.send_timeout(Ok(update), patience).await.is_err()
+        {
+            return;
+        }
+        tokio::select! {
+            changed = seat.lists.changed() => if changed.is_err() { return },
+            () = to_router.closed() => return,
+            farewell = router_session::closing(&mut seat.closing) => {
+                // Whoever does not read this sees the stream end all the same.
+                let _ = to_router.try_send(Err(watch_ended(farewell)));
+                return;
+            }
+        }
+    }
+}
+
+fn watch_ended(farewell: Farewell) -> Status {
+    use super::control_plane::NotServing;
+    match farewell {
+        Farewell::NotMember => NotServing::NotMember.into(),
+        Farewell::Draining { .. } | Farewell::Superseded => NotServing::Draining.into(),
+    }
+}

@@ -1,0 +1,171 @@
+//! Every error that leaves over gRPC becomes a [`Status`] here, with its reason and its hint.
+//!
+//! The message is for people and ends in the hint; programs read the metadata `pilothouse-reason` (a stable name) and
+//! `pilothouse-hint`.
+
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+
+use super::control_plane::{AdminError, NotServing, RegisterError};
+use super::convert::InvalidRequest;
+use crate::domain::command::RegistrationRefusal;
+
+/// Stable name of the reason.
+const REASON: &str = "pilothouse-reason";
+/// What to do.
+const HINT: &str = "pilothouse-hint";
+
+/// A refusal: code, stable reason, message for people, and what to do (empty when the message says it).
+#[must_use]
+pub fn refusal(code: Code, reason: &str, message: impl Into<String>, hint: &str) -> Status {
+    let mut metadata = MetadataMap::new();
+    for (key, text) in [(REASON, reason), (HINT, hint)] {
+        if let Ok(value) = MetadataValue::<Ascii>::try_from(text)
+            && !text.is_empty()
+        {
+            metadata.insert(key, value);
+        }
+    }
+    let message = message.into();
+    let message = if hint.is_empty() { message } else { format!("{message}; {hint}") };
+    Status::with_metadata(code, message, metadata)
+}
+
+/// The stable name of a status's reason, when it came from Pilothouse.
+#[must_use]
+pub fn reason_of(status: &Status) -> Option<&str> {
+    status.metadata().get(REASON).and_then(|value| value.to_str().ok())
+}
+
+/// What a status says should be done, when it came from Pilothouse.
+#[must_use]
+pub fn hint_of(status: &Status) -> Option<&str> {
+    status.metadata().get(HINT).and_then(|value| value.to_str().ok())
+}
+
+impl From<NotServing> for Status {
+    fn from(why: NotServing) -> Self {
+        let code = match why {
+            NotServing::Full { .. } => Code::ResourceExhausted,
+            _ => Code::Unavailable,
+        };
+        refusal(code, not_serving_reason(why), why.to_string(), not_serving_hint(why))
+    }
+}
+
+/// Stable name of why no router is served.
+#[must_use]
+pub const fn not_serving_reason(why: NotServing) -> &'static str {
+    match why {
+        NotServing::NotReady => "not_ready",
+        NotServing::NotMember => "not_member",
+        NotServing::Draining => "draining",
+        NotServing::Full { .. } => "full",
+    }
+}
+
+/// What a router, or its operator, does then.
+#[must_use]
+pub const fn not_serving_hint(why: NotServing) -> &'static str {
+    match why {
+        NotServing::NotReady => "try another controller, or this one again in a moment",
+        NotServing::NotMember => "try another controller; an operator adds this one with `pilothouse cluster add`",
+        NotServing::Draining | NotServing::Full { .. } => "try another controller",
+    }
+}
+
+impl From<RegisterError> for Status {
+    fn from(error: RegisterError) -> Self {
+        let message = error.to_string();
+        match error {
+            RegisterError::NotServing(why) => why.into(),
+            RegisterError::Refused(why) => registration_refused(&why),
+            RegisterError::NoLeader { .. } => refusal(
+                Code::Unavailable,
+                "no_leader",
+                message,
+                "repeat the same registration: it is safe; an operator looks at `pilothouse cluster status`",
+            ),
+            RegisterError::Overloaded { .. } => {
+                refusal(Code::ResourceExhausted, "overloaded", message, "repeat the same registration in a moment")
+            }
+            RegisterError::TooManyHops { .. } => {
+                refusal(Code::Unavailable, "too_many_hops", message, "repeat the same registration in a moment")
+            }
+            RegisterError::Passed(passed) => refusal(passed.code, &passed.reason, message, ""),
+        }
+    }
+}
+
+fn registration_refused(why: &RegistrationRefusal) -> Status {
+    let (code, reason, hint) = match why {
+        RegistrationRefusal::Stale { .. } => (
+            Code::FailedPrecondition,
+            "stale_registration",
+            "nothing, if the router restarted since; else give each router its own id",
+        ),
+        RegistrationRefusal::Conflict { .. } => {
+            (Code::AlreadyExists, "registration_conflict", "raise the sequence with every change")
+        }
+        RegistrationRefusal::Full { .. } => (Code::ResourceExhausted, "routers_full", ""),
+        RegistrationRefusal::OverLimit { .. } => (Code::InvalidArgument, "over_limit", "shorten it"),
+    };
+    refusal(code, reason, why.to_string(), hint)
+}
+
+impl From<InvalidRequest> for Status {
+    fn from(why: InvalidRequest) -> Self {
+        refusal(Code::InvalidArgument, "invalid", why.to_string(), "")
+    }
+}
+
+impl From<AdminError> for Status {
+    fn from(error: AdminError) -> Self {
+        let message = error.to_string();
+        match error {
+            AdminError::Refused(why) => refusal(Code::FailedPrecondition, why.code(), message, why.hint()),
+            AdminError::Invalid { .. } => refusal(Code::InvalidArgument, "invalid", message, ""),
+            AdminError::NoLeader => refusal(
+                Code::Unavailable,
+                "no_leader",
+                message,
+                "try again in a moment; if it stays so, a majority of the voters is down: start them",
+            ),
+            AdminError::NotMember => refusal(
+                Code::FailedPrecondition,
+                "not_member",
+                message,
+                "ask a member of the cluster; `pilothouse cluster add` there makes this controller one",
+            ),
+            AdminError::TooManyHops { .. } => {
+                refusal(Code::Unavailable, "too_many_hops", message, "leadership is moving: try again in a moment")
+            }
+            AdminError::LeaderUnreachable { .. } => refusal(
+                Code::Unavailable,
+                "leader_unreachable",
+                message,
+                "look at `pilothouse cluster status` before you repeat a change",
+            ),
+            AdminError::Passed(passed) => refusal(passed.code, &passed.reason, message, ""),
+            AdminError::ChangeInProgress => refusal(
+                Code::FailedPrecondition,
+                "change_in_progress",
+                message,
+                "wait until it is done: `pilothouse cluster status` shows one voter set then",
+            ),
+            AdminError::NotAddable { .. } => refusal(Code::FailedPrecondition, "not_addable", message, ""),
+            AdminError::StepFailed { .. } => refusal(
+                Code::Aborted,
+                "step_failed",
+                message,
+                "earlier steps stay done: look at `pilothouse cluster status`, then repeat the command",
+            ),
+            AdminError::TransferFailed { .. } => refusal(
+                Code::FailedPrecondition,
+                "transfer_failed",
+                message,
+                "see `pilothouse cluster status` for voters that are up and caught up",
+            ),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The operators' commands against a scripted controller: what they ask, and how each kind of answer ends.
+
+use std::pin::Pin;
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+
+use futures::Stream;
+use pilothouse::proto::admin::admin_server::{Admin, AdminServer};
+use pilothouse::proto::admin::change_request::Change;
+use pilothouse::proto::admin::{
+    ChangeProgress, ChangeRequest, ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse,
+    MemberStatus, RouterStatus, StatusRequest, StatusResponse, TransferRequest, TransferResponse, VoterSet,
+};
+use pilothouse::rpc::status::refusal;
+use serde_json::{Value, json};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status};
+
+/// Answers from a script, and remembers what it was asked.
+#[derive(Clone, Default)]
+struct Scripted {
+    status: StatusResponse,
+    refuse: bool,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Scripted {
+    fn note(&self, asked: impl std::fmt::Debug) {
+        self.asked.lock().unwrap().push(format!("{asked:?}"));
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Scripted {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(self.status.clone()))
+    }
+
+    type ChangeStream = Pin<Box<dyn Stream<Item = Result<ChangeProgress, Status>> + Send>>;
+
+    async fn change(&self, request: Request<ChangeRequest>) -> Result<Response<Self::ChangeStream>, Status> {
+        let request = request.into_inner();
+        self.note((&request.change, request.wait));
+        let step = ChangeProgress { message: "learner 4 is 120 entries behind".into(), ..ChangeProgress::default() };
+        let last = match (self.refuse, request.change) {
+            (true, _) => Err(refusal(
+                Code::FailedPrecondition,
+                "would_lose_quorum",
+                "controller 2 is down, so a majority would be lost",
+                "start controller 2 first",
+            )),
+            (false, Some(Change::Add(_))) => {
+                Ok(ChangeProgress { done: true, member: 4, failure_tolerance: 1, ..ChangeProgress::default() })
+            }
+            (false, _) => {
+                Ok(ChangeProgress { done: true, member: 2, failure_tolerance: 0, ..ChangeProgress::default() })
+            }
+        };
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(step), last]))))
+    }
+
+    async fn transfer(&self, request: Request<TransferRequest>) -> Result<Response<TransferResponse>, Status> {
+        let to = request.into_inner().to;
+        Ok(Response::new(TransferResponse { leader: if to == 0 { 3 } else { to } }))
+    }
+
+    async fn list_routers(
+        &self,
+        request: Request<ListRoutersRequest>,
+    ) -> Result<Response<ListRoutersResponse>, Status> {
+        let ListRoutersRequest { after, only, .. } = request.into_inner();
+        let router = |id: &str| RouterStatus { id: id.into(), registered: true, ..RouterStatus::default() };
+        let (ids, more): (&[&str], bool) = match (only.as_str(), after.as_str()) {
+            ("", "") => (&["edge-1", "edge-2"], true),
+            ("", "edge-2") => (&["edge-3"], false),
+            ("edge-3", "") => (&["edge-3"], false),
+            _ => (&[], false),
+        };
+        let routers = ids.iter().map(|id| router(id)).collect();
+        Ok(Response::new(ListRoutersResponse { routers, more, unreachable: vec![2] }))
+    }
+
+    async fn forget_router(
+        &self,
+        request: Request<ForgetRouterRequest>,
+    ) -> Result<Response<ForgetRouterResponse>, Status> {
+        Ok(Response::new(ForgetRouterResponse { existed: request.into_inner().id == "edge-3" }))
+    }
+}
+
+/// A scripted controller that serves until it is dropped.
+struct Controller {
+    endpoint: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+async fn controller(script: Scripted) -> Controller {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::clone(&script.asked);
+    let server = tonic::transport::Server::builder().add_service(AdminServer::new(script));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    Controller { endpoint, asked }
+}
+
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Controller {
+    async fn run(&self, arguments: &[&str]) -> Answer {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pilothouse"));
+        command.args(arguments).env("PILOTHOUSE_ENDPOINT", &self.endpoint);
+        let Output { status, stdout, stderr } = command.output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Answer { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+    }
+}
+
+fn with_leader(leader: u64) -> Scripted {
+    let member = |id: u64| MemberStatus {
+        id,
+        name: format!("controller-{id}"),
+        role: "voter".into(),
+        state: "up".into(),
+        ..MemberStatus::default()
+    };
+    let status = StatusResponse {
+        cluster_id: vec![7; 16],
+        epoch: 1,
+        list_index: 5,
+        leader,
+        answered_by: 2,
+        failure_tolerance: 1,
+        members: vec![member(1), member(2), member(3)],
+        voter_sets: vec![VoterSet { ids: vec![1, 2, 3] }],
+        ..StatusResponse::default()
+    };
+    Scripted { status, ..Scripted::default() }
+}
+
+fn parsed(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.out).unwrap_or_else(|error| panic!("{error}: {}", answer.out))
+}
+
+#[tokio::test]
+async fn status_gives_programs_the_leader_as_a_number_at_the_top() {
+    let controller = controller(with_leader(3)).await;
+    let answer = controller.run(&["cluster", "status", "-o", "json"]).await;
+    assert_eq!((answer.code, answer.err.as_str()), (0, ""));
+    let status = parsed(&answer);
+    assert_eq!(status["leader"], json!(3));
+    assert_eq!(status["voters"], json!([1, 2, 3]));
+    assert_eq!(status["failure_tolerance"], json!(1));
+    assert_eq!(status["members"][2]["leader"], json!(true));
+}
+
+#[tokio::test]
+async fn without_a_leader_status_still_shows_the_cluster_and_ends_with_1() {
+    let controller = controller(with_leader(0)).await;
+    let answer = controller.run(&["cluster", "status", "-o", "json"]).await;
+    assert_eq!(answer.code, 1);
+    assert_eq!(parsed(&answer)["leader"], Value::Null);
+    assert!(answer.err.contains("no leader") && answer.err.contains("\nhint: "), "{}", answer.err);
+    let table = controller.run(&["cluster", "status"]).await;
+    assert!(table.code == 1 && table.out.contains("controller-3"), "{}", table.out);
+}
+
+#[tokio::test]
+async fn a_change_shows_its_progress_on_stderr_and_its_outcome_on_stdout() {
+    let controller = controller(with_leader(1)).await;
+    let answer = controller.run(&["cluster", "add", "--peer", "http://127.0.0.1:9", "--wait", "-o", "json"]).await;
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert_eq!(parsed(&answer), json!({ "change": "add", "member": 4, "failure_tolerance": 1 }));
+    assert!(answer.err.contains("learner 4 is 120 entries behind"), "{}", answer.err);
+
+    let answer = controller.run(&["cluster", "remove", "2"]).await;
+    assert!(answer.out.starts_with("controller 2 was removed"), "{}", answer.out);
+    assert!(answer.err.contains("stops when one more voter fails"), "{}", answer.err);
+    let changes = [&["promote", "2"][..], &["demote", "2"], &["readdress", "2", "--admin", "http://127.0.0.1:9"]];
+    for change in changes {
+        let answer = controller.run(&[&["cluster"], change].concat()).await;
+        assert_eq!(answer.code, 0, "{change:?}: {}", answer.err);
+    }
+    let asked = controller.asked.lock().unwrap().join("\n");
+    for expected in [
+        "(Some(Add(AddMember { peer: \"http://127.0.0.1:9\" })), true)",
+        "(Some(Remove(2)), false)",
+        "(Some(Promote(2)), false)",
+        "(Some(Demote(2)), false)",
+        "(Some(Readdress(Readdress { id: 2, peer: [], router: [], admin: [\"http://127.0.0.1:9\"] })), false)",
+    ] {
+        assert!(asked.contains(expected), "{expected} is not in\n{asked}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_why_and_what_to_do_and_ends_with_1() {
+    let controller = controller(Scripted { refuse: true, ..with_leader(1) }).await;
+    let answer = controller.run(&["cluster", "demote", "2"]).await;
+    assert_eq!((answer.code, answer.out.as_str()), (1, ""));
+    assert!(
+        answer
+            .err
+            .ends_with("error: controller 2 is down, so a majority would be lost\nhint: start controller 2 first\n"),
+        "{}",
+        answer.err
+    );
+}
+
+#[tokio::test]
+async fn leadership_is_handed_to_whom_was_named_or_to_whoever_fits() {
+    let controller = controller(with_leader(1)).await;
+    assert_eq!(controller.run(&["cluster", "transfer", "--to", "2"]).await.out, "controller 2 leads now\n");
+    let answer = controller.run(&["cluster", "transfer", "-o", "json"]).await;
+    assert_eq!(parsed(&answer), json!({ "leader": 3 }));
+}
+
+#[tokio::test]
+async fn routers_are_gathered_over_all_pages_and_gaps_are_named() {
+    let controller = controller(with_leader(1)).await;
+    let answer = controller.run(&["routers", "list", "-o", "json"]).await;
+    let list = parsed(&answer);
+    let ids: Vec<_> = list["routers"].as_array().unwrap().iter().map(|router| router["id"].clone()).collect();
+    assert_eq!(ids, ["edge-1", "edge-2", "edge-3"]);
+    assert_eq!(list["unreachable"], json!([2]));
+    assert!(answer.err.contains("controllers 2 are not known"), "{}", answer.err);
+
+    assert_eq!(parsed(&controller.run(&["routers", "show", "edge-3", "-o", "json"]).await)["id"], "edge-3");
+    assert_eq!(controller.run(&["routers", "forget", "edge-3"]).await.code, 0);
+    for command in ["show", "forget"] {
+        let answer = controller.run(&["routers", command, "edge-9"]).await;
+        assert_eq!((answer.code, answer.out.as_str()), (1, ""));
+        assert!(answer.err.contains("no router edge-9 is known"), "{}", answer.err);
+    }
+}

@@ -1,0 +1,224 @@
+//! A cluster of whole controllers in this process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pilothouse::controller::config::{ControllerConfig, ControllerFile, InitialMemberFile, ListenFile};
+use pilothouse::controller::listeners::{AdminSocket, Listeners};
+use pilothouse::controller::{Parts, Running};
+use pilothouse::domain::endpoint::Endpoint;
+use pilothouse::domain::ids::ControllerId;
+use pilothouse::proto::admin::{ChangeProgress, ChangeRequest, change_request};
+use pilothouse::raft::Seams;
+use pilothouse::rpc::client::{AdminClient, ClientError};
+use pilothouse::storage::OnFatal;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::support::network::Network;
+
+/// Longest wait for anything that a test expects to happen.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds.
+pub(super) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let wait = async {
+        loop {
+            ticks.tick().await;
+            if let Some(value) = condition().await {
+                return value;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("did not happen: {what}"))
+}
+
+/// One controller and where it listens.
+pub(super) struct Seat {
+    pub(super) peer: SocketAddr,
+    pub(super) router: SocketAddr,
+    pub(super) admin: SocketAddr,
+    pub(super) http: SocketAddr,
+    config: ControllerConfig,
+    running: Option<Running>,
+}
+
+impl Seat {
+    pub(super) fn running(&self) -> &Running {
+        self.running.as_ref().expect("this controller runs")
+    }
+
+    pub(super) fn id(&self) -> Option<ControllerId> {
+        self.running().backend().node().me().id
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.backend().node().status().borrow().leads())
+    }
+
+    pub(super) fn last_log(&self) -> Option<u64> {
+        self.running().backend().node().status().borrow().last_log
+    }
+
+    pub(super) async fn admin_client(&self) -> AdminClient {
+        AdminClient::connect(&[endpoint(self.admin)], None).await.unwrap()
+    }
+}
+
+pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
+    format!("http://{address}").parse().unwrap()
+}
+
+/// Controllers, their directories, and the network between them.
+pub(super) struct Cluster {
+    pub(super) seats: Vec<Seat>,
+    pub(super) network: Network,
+    parts: Parts,
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// Founds a cluster and waits until every controller serves routers.
+    pub(super) async fn of(size: usize) -> Self {
+        Self::with(size, Parts::default()).await
+    }
+
+    pub(super) async fn with(size: usize, parts: Parts) -> Self {
+        let network = Network::default();
+        let mut cluster = Self { seats: Vec::new(), network, parts, directory: TempDir::new().unwrap() };
+        let mut bound = Vec::new();
+        for _ in 0..size {
+            bound.push(ports().await);
+        }
+        let members: Vec<_> = (1..)
+            .zip(&bound)
+            .map(|(id, ports)| InitialMemberFile {
+                id,
+                name: format!("controller-{id}"),
+                peer: url(ports.0.local_addr()),
+            })
+            .collect();
+        for (id, ports) in (1..).zip(bound) {
+            let file = ControllerFile { id: Some(id), initial_members: Some(members.clone()), ..Default::default() };
+            cluster.start(&format!("controller-{id}"), file, ports).await;
+        }
+        for seat in 0..size {
+            cluster.serves(seat).await;
+        }
+        cluster
+    }
+
+    /// Starts a controller that founds a cluster of its own, and waits for nothing. Returns its place.
+    pub(super) async fn founder_alone(&mut self) -> usize {
+        self.founder_with(None).await
+    }
+
+    /// The same, with a socket for operators.
+    pub(super) async fn founder_with(&mut self, socket: Option<AdminSocket>) -> usize {
+        let ports = ports().await;
+        let name = "controller-1".to_owned();
+        let members = vec![InitialMemberFile { id: 1, name: name.clone(), peer: url(ports.0.local_addr()) }];
+        let file = ControllerFile { id: Some(1), initial_members: Some(members), ..Default::default() };
+        self.start_with(&name, file, ports, socket).await;
+        self.seats.len() - 1
+    }
+
+    /// Starts a blank controller that waits to be added. Returns its place.
+    pub(super) async fn newcomer(&mut self, name: &str) -> usize {
+        let ports = ports().await;
+        self.start(name, ControllerFile { join: Some(true), ..Default::default() }, ports).await;
+        self.seats.len() - 1
+    }
+
+    async fn start(&mut self, name: &str, file: ControllerFile, ports: Ports) {
+        self.start_with(name, file, ports, None).await;
+    }
+
+    async fn start_with(&mut self, name: &str, file: ControllerFile, ports: Ports, socket: Option<AdminSocket>) {
+        let [peer, router, admin, http] =
+            [&ports.0, &ports.1, &ports.2, &ports.3].map(|port| port.local_addr().unwrap());
+        let text = |address: SocketAddr| Some(address.to_string());
+        let file = ControllerFile {
+            name: Some(name.to_owned()),
+            data_dir: Some(self.directory.path().join(peer.port().to_string())),
+            listen: ListenFile { peer: text(peer), router: text(router), admin: text(admin), http: text(http) },
+            ..file
+        };
+        let config = file.validate().unwrap();
+        let listeners = Listeners { peer: ports.0, router: ports.1, admin: ports.2, http: ports.3, socket };
+        let running = Running::start(&config, listeners, self.parts(peer)).await.unwrap();
+        self.seats.push(Seat { peer, router, admin, http, config, running: Some(running) });
+    }
+
+    fn parts(&self, peer: SocketAddr) -> Parts {
+        let raft = Seams { dialer: self.network.dialer(peer.port()), ..self.parts.raft.clone() };
+        // A test that ends takes the directories away from controllers that still run.
+        let on_fatal = Some(OnFatal::call(|_| {}));
+        Parts { raft, on_fatal, ..self.parts.clone() }
+    }
+
+    /// Until a controller takes router sessions.
+    pub(super) async fn serves(&self, seat: usize) {
+        use pilothouse::rpc::control_plane::ControlPlane;
+        let backend = self.seats[seat].running().backend();
+        eventually("a controller serves routers", async || backend.standing().ok()).await;
+    }
+
+    pub(super) async fn leader(&self) -> usize {
+        eventually("somebody leads", async || self.seats.iter().position(Seat::leads)).await
+    }
+
+    pub(super) async fn follower(&self) -> usize {
+        let leader = self.leader().await;
+        (0..self.seats.len()).find(|seat| *seat != leader).unwrap()
+    }
+
+    /// A controller that the test goes on with by itself.
+    pub(super) fn take(&mut self, seat: usize) -> Running {
+        self.seats[seat].running.take().expect("this controller runs")
+    }
+
+    pub(super) async fn stop(&mut self, seat: usize) {
+        if let Some(running) = self.seats[seat].running.take() {
+            running.stop().await;
+        }
+    }
+
+    pub(super) async fn restart(&mut self, seat: usize) {
+        self.stop(seat).await;
+        let config = self.seats[seat].config.clone();
+        let running = eventually("ports and directory are free again", async || {
+            let listeners = Listeners::bind(&config).await.ok()?;
+            Running::start(&config, listeners, self.parts(self.seats[seat].peer)).await.ok()
+        })
+        .await;
+        self.seats[seat].running = Some(running);
+    }
+
+    /// Makes a change through one of the controllers; its last message, or the refusal.
+    pub(super) async fn change(
+        &self,
+        through: usize,
+        change: change_request::Change,
+    ) -> Result<ChangeProgress, ClientError> {
+        let mut client = self.seats[through].admin_client().await;
+        let mut progress = client.change(ChangeRequest { change: Some(change), wait: true }).await?;
+        let mut last = ChangeProgress::default();
+        while let Some(next) = progress.next().await? {
+            last = next;
+        }
+        Ok(last)
+    }
+}
+
+type Ports = (TcpListener, TcpListener, TcpListener, TcpListener);
+
+async fn ports() -> Ports {
+    let port = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+    (port().await, port().await, port().await, port().await)
+}
+
+fn url(address: std::io::Result<SocketAddr>) -> String {
+    format!("http://{}", address.unwrap())
+}

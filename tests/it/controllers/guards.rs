@@ -1,0 +1,80 @@
+//! Guards between controllers: who may ask what of whom, how often, and what a leader may say once nobody hears it.
+
+use std::time::Duration;
+
+use pilothouse::proto::peer::Header;
+use pilothouse::proto::relay::relay_client::RelayClient;
+use pilothouse::proto::relay::{RelayRegister, RemovedRequest, SessionsRequest};
+use pilothouse::proto::router::register_response::Effect;
+use pilothouse::rpc::client::{AdminClient, ClientError};
+use pilothouse::rpc::status::reason_of;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use super::cluster::{Cluster, endpoint};
+use super::router::{Session, hello, register, registration};
+
+/// How one controller speaks to another.
+fn relay(cluster: &Cluster, from: usize, to: usize) -> (RelayClient<Channel>, Option<Header>) {
+    let node = cluster.seats[from].running().backend().node().clone();
+    let (member, channel) = node.channel_to(cluster.seats[to].id().unwrap()).unwrap();
+    (RelayClient::new(channel), Some(node.header_to(&member)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_is_forwarded_so_often_and_no_more() {
+    let cluster = Cluster::of(3).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let (mut relay, header) = relay(&cluster, leader, follower);
+    let mut forward = async |hops, sequence| {
+        let request = Some(registration("edge-1", 1, sequence));
+        relay.register(RelayRegister { header: header.clone(), hops, request }).await
+    };
+    assert_eq!(forward(1, 1).await.unwrap().into_inner().effect(), Effect::New);
+    let refused = forward(2, 2).await.unwrap_err();
+    assert_eq!((refused.code(), reason_of(&refused)), (Code::Unavailable, Some("too_many_hops")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_request_is_forwarded_so_often_and_no_more() {
+    let cluster = Cluster::of(3).await;
+    let follower = &cluster.seats[cluster.follower().await];
+    let mut client = AdminClient::forwarding(&[endpoint(follower.admin)], None, 3);
+    let refused = client.transfer(None).await.unwrap_err();
+    assert!(matches!(&refused, ClientError::Refused { reason, .. } if reason == "too_many_hops"), "{refused}");
+    // What is only shown is shown all the same.
+    assert_eq!(client.status().await.unwrap().answered_by, follower.id().unwrap().get());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_without_an_identity_is_heard_on_the_peer_port() {
+    let cluster = Cluster::of(2).await;
+    let (mut relay, header) = relay(&cluster, 1, 0);
+    let mut foreign = header.clone().unwrap();
+    foreign.cluster_id = vec![9; 16];
+    for header in [None, Some(foreign)] {
+        let removed = relay.removed(RemovedRequest { header: header.clone() }).await.unwrap_err();
+        let request = RelayRegister { header: header.clone(), hops: 1, request: Some(registration("edge-1", 1, 1)) };
+        let registered = relay.register(request).await.unwrap_err();
+        let sessions = relay.sessions(SessionsRequest { header, ..Default::default() }).await.unwrap_err();
+        for refused in [removed, registered, sessions] {
+            assert!(matches!(refused.code(), Code::InvalidArgument | Code::PermissionDenied), "{refused}");
+        }
+    }
+    let (mut session, _) = Session::welcomed(cluster.seats[0].router, hello("edge-1", 1)).await;
+    session.adopt().await;
+    assert_eq!(cluster.seats[0].running().backend().node().read(|state| state.routers.len()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_does_not_say_unchanged() {
+    let cluster = Cluster::of(3).await;
+    let leader = &cluster.seats[cluster.leader().await];
+    register(leader.router, registration("edge-1", 1, 1)).await.unwrap();
+    assert_eq!(register(leader.router, registration("edge-1", 1, 1)).await.unwrap(), Effect::Unchanged);
+    cluster.network.cut(leader.peer.port());
+    // What it knows is no longer known to be the newest.
+    let answer =
+        tokio::time::timeout(Duration::from_secs(1), register(leader.router, registration("edge-1", 1, 1))).await;
+    assert!(!matches!(answer, Ok(Ok(_))), "{answer:?}");
+}

@@ -1,0 +1,11 @@
+//! Whole controllers in this process: real Raft, real ports, real files; only the network between them can be cut.
+
+mod admin;
+mod cluster;
+mod faults;
+mod guards;
+mod registrations;
+mod router;
+mod sessions;
+mod stops;
+mod surfaces;

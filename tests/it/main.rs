@@ -1,0 +1,18 @@
+//! Integration tests: real processes and in-process clusters, one binary.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
+mod agents;
+mod cli;
+mod cli_asking;
+mod controllers;
+mod demo;
+mod faults_identity;
+mod faults_router;
+mod faults_start;
+mod faults_stop;
+mod faults_wire;
+mod operating;
+mod rafting;
+mod storing;
+mod support;
+mod surviving;
