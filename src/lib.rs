@@ -22,6 +22,13 @@
 //! | [`ops`] | HTTP, metrics, events |
 //! | [`cli`] | commands and their rendering |
 //! | [`proto`] | generated messages; nothing by hand |
+//!
+//! Where it differs from the plan, and why:
+//!
+//! - A controller whose directory was wiped, or that shares another one's id, is not ended at its start: nothing on its own
+//!   disk says what it was. It stays blank and up, everybody refuses it, and it says what to do every ten seconds.
+//! - Index 0 of a version is refused wherever a version comes from, and not impossible by type: the field is a plain number.
+//! - Tests that a tenth of a second decides are a binary of their own, `tests/timing`, so that nothing else runs meanwhile.
 
 pub mod cli;
 pub mod controller;

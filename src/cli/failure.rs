@@ -9,6 +9,7 @@ use tonic::Code;
 use super::config_layers::LoadError;
 use super::exit::ExitStatus;
 use crate::rpc::client::ClientError;
+use crate::rpc::status::words_and_hint;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -100,15 +101,10 @@ impl From<ClientError> for Failure {
                 Self::new(format!("{at} is no admin port")).hint("a controller's admin port is its `listen.admin`")
             }
             ClientError::Refused { at, message, hint, .. } => {
-                let message = match &hint {
-                    Some(hint) => message.strip_suffix(&format!("; {hint}")).unwrap_or(&message).to_owned(),
-                    None => message,
-                };
-                let failure = Self::new(message);
-                match hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure.hint(format!("{at} answered so; `pilothouse cluster status` shows the cluster")),
-                }
+                let (message, hint) = words_and_hint(&message, hint.as_deref());
+                let hint = Some(hint).filter(|hint| !hint.is_empty());
+                let otherwise = || format!("{at} answered so; `pilothouse cluster status` shows the cluster");
+                Self::new(message).hint(hint.unwrap_or_else(otherwise))
             }
             ClientError::Broken { at, message } => Self::new(format!("{at} did not finish its answer: {message}"))
                 .hint(

@@ -17,6 +17,7 @@ use crate::raft::{ChangeError, ProposeError, Status};
 use crate::rpc::client::{AdminClient, ClientError};
 use crate::rpc::control_plane::{AdminError, AdminPlane, Passed, Progress, RouterPage};
 use crate::rpc::convert::change;
+use crate::rpc::status::words_and_hint;
 
 /// How often a request is forwarded: once to the leader, once more if it moved meanwhile, once after a handover.
 pub(super) const ADMIN_HOPS_MAX: u32 = 3;
@@ -26,6 +27,9 @@ const SHOW_WITHIN: Duration = Duration::from_secs(3);
 pub(super) const BARRIER_WITHIN: Duration = Duration::from_secs(2);
 /// Longest wait for a leader before a change is refused: an election takes less, and without a majority none helps.
 const LEADER_WITHIN: Duration = Duration::from_secs(4);
+/// A controller that is taken for the leader, and is not, looks this long whether it becomes one before it passes on what
+/// it was asked: leadership is handed over in a fraction of it.
+const LEADS_WITHIN: Duration = Duration::from_millis(500);
 /// A fresh leader waits this long for every voter's first answer, before it calls one of them down.
 const FIRST_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Progress messages that wait for a slow reader.
@@ -61,6 +65,12 @@ impl Backend {
             return Err(AdminError::NotMember);
         }
         let mut status = self.node().status();
+        if hops > 0 {
+            // Whoever forwarded it takes this controller for the leader, and may know that sooner than it does itself.
+            let arrived = status.borrow_and_update().leader;
+            let moved = status.wait_for(|raft| raft.leads() || (raft.leader.is_some() && raft.leader != arrived));
+            let _ = tokio::time::timeout(LEADS_WITHIN, moved).await;
+        }
         // Whoever is still without a leader by then is told so by `place`.
         let settled = status.wait_for(|raft| raft.leads() || (raft.leader.is_some() && raft.leader != raft.id));
         let _ = tokio::time::timeout(LEADER_WITHIN, settled).await;
@@ -132,7 +142,10 @@ fn unproposed(error: ProposeError) -> AdminError {
 /// What the leader said, passed on as it was said.
 pub(super) fn passed(leader: ControllerId, error: ClientError) -> AdminError {
     match error {
-        ClientError::Refused { reason, message, code, .. } => AdminError::Passed(Passed { code, reason, message }),
+        ClientError::Refused { reason, message, hint, code, .. } => {
+            let (message, hint) = words_and_hint(&message, hint.as_deref());
+            AdminError::Passed(Passed { code, reason, message, hint })
+        }
         other => AdminError::LeaderUnreachable { leader, reason: other.to_string() },
     }
 }

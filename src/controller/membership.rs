@@ -17,7 +17,7 @@ use crate::domain::ids::ControllerId;
 use crate::domain::membership::{CAUGHT_UP_LAG_ENTRIES_MAX, Current, Member, Plan, Refusal, Request, Step, plan};
 use crate::domain::state::ClusterState;
 use crate::proto::admin;
-use crate::raft::{ChangeError, PeerRecord};
+use crate::raft::{ChangeError, PeerError, PeerRecord};
 use crate::rpc::client;
 use crate::rpc::control_plane::AdminError;
 use crate::rpc::convert::change::Asked;
@@ -156,7 +156,12 @@ impl Changing<'_> {
     async fn newcomer(&self, peer: &Endpoint) -> Result<Member, AdminError> {
         let refuse = |reason: String| AdminError::NotAddable { peer: peer.to_string(), reason };
         self.narrator.say(format!("asking {peer} who it is")).await;
-        let record = self.backend.node().identify(peer).await.map_err(|why| refuse(why.to_string()))?;
+        let absent = |why: PeerError| {
+            refuse(format!(
+                "{why}; start the controller there with `join = true`, and name its peer port (listen.peer)"
+            ))
+        };
+        let record = self.backend.node().identify(peer).await.map_err(absent)?;
         let known = self.backend.node().read(|state| {
             let applied = state.membership.as_ref()?;
             applied.membership.members().find(|m| m.incarnation == record.incarnation).map(|m| m.id)

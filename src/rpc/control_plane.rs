@@ -165,8 +165,10 @@ pub struct Passed {
     pub code: tonic::Code,
     /// Stable name.
     pub reason: String,
-    /// Words and hint.
+    /// Words.
     pub message: String,
+    /// What to do; empty when the words say it.
+    pub hint: String,
 }
 
 impl RegisterError {
@@ -182,7 +184,8 @@ impl Passed {
     #[must_use]
     pub fn of(status: &tonic::Status) -> Self {
         let reason = super::status::reason_of(status).unwrap_or("refused").to_owned();
-        Self { code: status.code(), reason, message: status.message().to_owned() }
+        let (message, hint) = super::status::words_and_hint(status.message(), super::status::hint_of(status));
+        Self { code: status.code(), reason, message, hint }
     }
 }
 
@@ -264,7 +267,7 @@ pub enum AdminError {
     NotAddable {
         /// Its address.
         peer: String,
-        /// Why, and what to do.
+        /// Why, and after the last semicolon what to do.
         reason: String,
     },
     /// A step of a plan did not succeed in time, or at all. Earlier steps stay done.

@@ -43,6 +43,14 @@ pub fn hint_of(status: &Status) -> Option<&str> {
     status.metadata().get(HINT).and_then(|value| value.to_str().ok())
 }
 
+/// A message without the hint that it ends in, and the hint.
+#[must_use]
+pub fn words_and_hint(message: &str, hint: Option<&str>) -> (String, String) {
+    let hint = hint.unwrap_or_default();
+    let words = message.strip_suffix(hint).and_then(|words| words.strip_suffix("; ")).unwrap_or(message);
+    (words.to_owned(), hint.to_owned())
+}
+
 impl From<NotServing> for Status {
     fn from(why: NotServing) -> Self {
         let code = match why {
@@ -92,7 +100,7 @@ impl From<RegisterError> for Status {
             RegisterError::TooManyHops { .. } => {
                 refusal(Code::Unavailable, "too_many_hops", message, "repeat the same registration in a moment")
             }
-            RegisterError::Passed(passed) => refusal(passed.code, &passed.reason, message, ""),
+            RegisterError::Passed(passed) => refusal(passed.code, &passed.reason, message, &passed.hint),
         }
     }
 }
@@ -107,7 +115,11 @@ fn registration_refused(why: &RegistrationRefusal) -> Status {
         RegistrationRefusal::Conflict { .. } => {
             (Code::AlreadyExists, "registration_conflict", "raise the sequence with every change")
         }
-        RegistrationRefusal::Full { .. } => (Code::ResourceExhausted, "routers_full", ""),
+        RegistrationRefusal::Full { .. } => (
+            Code::ResourceExhausted,
+            "routers_full",
+            "an operator forgets routers that are gone: `pilothouse routers forget`",
+        ),
         RegistrationRefusal::OverLimit { .. } => (Code::InvalidArgument, "over_limit", "shorten it"),
     };
     refusal(code, reason, why.to_string(), hint)
@@ -146,14 +158,17 @@ impl From<AdminError> for Status {
                 message,
                 "look at `pilothouse cluster status` before you repeat a change",
             ),
-            AdminError::Passed(passed) => refusal(passed.code, &passed.reason, message, ""),
+            AdminError::Passed(passed) => refusal(passed.code, &passed.reason, message, &passed.hint),
             AdminError::ChangeInProgress => refusal(
                 Code::FailedPrecondition,
                 "change_in_progress",
                 message,
                 "wait until it is done: `pilothouse cluster status` shows one voter set then",
             ),
-            AdminError::NotAddable { .. } => refusal(Code::FailedPrecondition, "not_addable", message, ""),
+            AdminError::NotAddable { .. } => {
+                let (words, hint) = message.rsplit_once("; ").unwrap_or((&message, ""));
+                refusal(Code::FailedPrecondition, "not_addable", words, hint)
+            }
             AdminError::StepFailed { .. } => refusal(
                 Code::Aborted,
                 "step_failed",

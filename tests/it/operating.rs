@@ -12,6 +12,8 @@ fn done(answer: &Answer) {
 fn refused(answer: &Answer, because: &str) {
     assert_eq!((answer.code, answer.out.as_str()), (1, ""), "{answer:?}");
     assert!(answer.err.contains(because) && answer.err.contains("\nhint: "), "{because}: {}", answer.err);
+    // What to do is said for this refusal, whoever passed it on; not that there was one.
+    assert!(!answer.err.contains("answered so"), "{}", answer.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,7 +39,12 @@ async fn a_cluster_is_grown_changed_and_shrunk_while_its_routers_follow() {
     let added = fleet.cli_at(follower, &["cluster", "add", "--peer", &peer, "--wait", "-o", "json"]).await;
     done(&added);
     assert_eq!(added.json()["member"], 4);
-    refused(&fleet.cli(&["cluster", "add", "--peer", &peer]).await, "controller 4");
+    for through in [leader, follower] {
+        refused(&fleet.cli_at(through, &["cluster", "add", "--peer", &peer]).await, "controller 4");
+        let nobody = fleet.cli_at(through, &["cluster", "add", "--peer", "http://127.0.0.1:1"]).await;
+        refused(&nobody, "does not answer");
+        assert!(nobody.err.contains("join = true"), "{}", nobody.err);
+    }
     done(&fleet.cli(&["cluster", "promote", "4", "--wait"]).await);
     assert_eq!(fleet.settled(4).await["voters"], json!([1, 2, 3, 4]));
     fleet.routers_are_current().await;

@@ -47,6 +47,23 @@ async fn an_operators_request_is_forwarded_so_often_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_arrives_just_before_leadership_does_is_not_sent_back() {
+    let cluster = Cluster::of(3).await;
+    let (leader, next) = (cluster.leader().await, cluster.follower().await);
+    let (leads, follows) = (&cluster.seats[leader], &cluster.seats[next]);
+    // It may not be forwarded any more: whoever got it takes it, or nobody does.
+    let mut client = AdminClient::forwarding(&[endpoint(follows.admin)], None, 3);
+    let (id, node) = (follows.id().unwrap(), leads.running().backend().node().clone());
+    let (asked, handed) = tokio::join!(client.transfer(Some(id)), async {
+        // The request is on its way first; there is nothing that tells when it has arrived.
+        tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.unwrap_err();
+        node.hand_over(id).await
+    });
+    handed.unwrap();
+    assert_eq!(asked.unwrap(), Some(id), "it leads now, and has nothing to do");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_without_an_identity_is_heard_on_the_peer_port() {
     let cluster = Cluster::of(2).await;
     let (mut relay, header) = relay(&cluster, 1, 0);
