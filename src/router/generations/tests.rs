@@ -132,6 +132,15 @@ fn every_file_may_be_damaged_at_once_and_the_router_still_starts() {
 }
 
 #[test]
+fn an_older_list_that_is_fallen_back_to_does_not_bring_back_whom_the_newest_retired() {
+    let dir = saved();
+    fs::write(dir.path().join(CURRENT), b"").unwrap();
+    let loaded = open(dir.path());
+    assert_eq!(loaded.previous, Some(generation(5, &[1, 2, 3])), "1 is a member there");
+    assert_eq!(loaded.trust.retired, [id(1)].into(), "and was retired since");
+}
+
+#[test]
 fn a_list_of_another_cluster_is_set_aside() {
     let dir = saved();
     let mut foreign = generation(20, &[1, 2]);

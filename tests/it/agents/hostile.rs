@@ -1,5 +1,6 @@
 //! Bad offers and bad controllers: each is refused over the wire with its reason, and nothing is lost.
 
+use pilothouse::domain::endpoint::Endpoint;
 use pilothouse::proto::router::FlatList;
 use pilothouse::proto::router::controller_message::Kind;
 use pilothouse::proto::router::router_message::Kind as FromRouter;
@@ -31,7 +32,8 @@ async fn bad_lists_are_answered_with_a_nack_that_says_why_and_what_to_do() {
         (6, "stale", offer(6, CLUSTER, 4, &[me])),
         (7, "conflict", offer(7, CLUSTER, 5, &[me, (2, &nowhere)])),
         (8, "digest_mismatch", ListUpdate { list: whole.clone(), ..offer(8, CLUSTER, 10, &[me]) }),
-        (9, "foreign_cluster", offer(9, [8; 16], 9, &[me])),
+        (9, "undecodable", another_dialect(9, &controller.endpoint)),
+        (10, "foreign_cluster", offer(10, [8; 16], 9, &[me])),
     ];
     for (nonce, reason, update) in bad {
         // Said once: a session that begins anew does not repeat it.
@@ -48,6 +50,12 @@ async fn bad_lists_are_answered_with_a_nack_that_says_why_and_what_to_do() {
 
     let again = super::agent(dir.path(), &[&controller.endpoint], 1).await;
     assert!(holds(&again.status().borrow(), "1.5"), "and after a restart, before anybody was asked");
+}
+
+/// A whole, good list in the encoding of protocol 1, which was not what this session agreed upon.
+fn another_dialect(nonce: u64, endpoint: &Endpoint) -> ListUpdate {
+    let flat = FlatList { addresses: vec![endpoint.to_string()], index: 1 << 32 | 12 };
+    ListUpdate { protocol: 1, ..sealed(nonce, flat.encode_to_vec()) }
 }
 
 #[tokio::test]

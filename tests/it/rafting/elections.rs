@@ -34,8 +34,15 @@ async fn leadership_moves_at_once_and_without_waiting_for_a_lease() {
     let nodes = Nodes::found(3).await;
     let (from, to) = (nodes.leader().await, nodes.followers().await[1]);
     let term = nodes.seats[from].status().term;
+    let successor = nodes.seats[to].id();
+    eventually("the successor has answered the leader", SOON, async || {
+        let status = nodes.seats[from].status();
+        let fit = status.live(Duration::from_millis(ELECTION_MS_MAX)).any(|id| id == successor);
+        expect(fit && status.lag_entries(successor).is_some(), || format!("{status:?}"))
+    })
+    .await;
     let began = Instant::now();
-    nodes.seats[from].node().hand_over(nodes.seats[to].id()).await.unwrap();
+    nodes.seats[from].node().hand_over(successor).await.unwrap();
     let took = began.elapsed();
     assert!(
         took < Duration::from_millis(ELECTION_MS_MIN),
@@ -43,7 +50,9 @@ async fn leadership_moves_at_once_and_without_waiting_for_a_lease() {
     );
     nodes.seats[to].becomes(RaftRole::Leader).await;
     assert_eq!(nodes.seats[to].status().term, term + 1);
-    nodes.seats[to].node().propose(registrations("edge", 1, 0)).await.unwrap();
+    // A leader of this moment has nobody's answer yet: it says so, and writes with the first.
+    let write = async || nodes.seats[to].node().propose(registrations("edge", 1, 0)).await;
+    eventually("it writes", SOON, write).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,16 +82,17 @@ async fn a_chunk_that_is_not_what_was_sent_ends_the_transfer_and_leaves_nothing_
         ..SnapshotChunk::default()
     };
     let good = chunk(b"a chunk");
+    let sha256 = |bytes: &[u8]| <sha2::Sha256 as sha2::Digest>::digest(bytes).to_vec();
+    // Whole as it is: without the check of the chunk only the content would be wrong.
+    let whole = SnapshotChunk { last: true, sha256: sha256(b"a chunk"), ..good.clone() };
+    let second = SnapshotChunk { last: true, sha256: sha256(b"a chunka chunk"), offset: 8, ..good.clone() };
     let bad: [(&str, Code, Vec<SnapshotChunk>); 6] = [
-        ("a flipped bit", Code::DataLoss, vec![SnapshotChunk { crc32c: good.crc32c ^ 1, ..good.clone() }]),
-        ("a chunk too many bytes on", Code::DataLoss, vec![good.clone(), SnapshotChunk { offset: 8, ..good.clone() }]),
+        ("a flipped bit", Code::DataLoss, vec![SnapshotChunk { crc32c: good.crc32c ^ 1, ..whole.clone() }]),
+        ("a chunk a byte too far on", Code::DataLoss, vec![good.clone(), second]),
         ("a chunk over its limit", Code::ResourceExhausted, vec![chunk(&vec![0; CHUNK_BYTES_MAX + 1])]),
         ("no last chunk", Code::DataLoss, vec![good.clone()]),
         ("another whole", Code::DataLoss, vec![SnapshotChunk { last: true, sha256: vec![0; 32], ..good.clone() }]),
-        ("no snapshot", Code::Internal, {
-            let sha256 = <sha2::Sha256 as sha2::Digest>::digest(b"a chunk").to_vec();
-            vec![SnapshotChunk { last: true, sha256, ..good.clone() }]
-        }),
+        ("no snapshot", Code::Internal, vec![whole]),
     ];
     let mut client = RaftPeerClient::connect(format!("http://{}", follows.peer)).await.unwrap();
     for (what, code, chunks) in bad {
