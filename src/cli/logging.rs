@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::failure::Failure;
+use crate::ops::config::LogFormat;
 
 /// Longest filter, in bytes.
 pub const FILTER_BYTES_MAX: usize = 1024;
@@ -21,20 +22,11 @@ const TALKATIVE: [(&str, &str); 6] = [
     ("tower", "warn"),
 ];
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Starts the log of this process. Called once.
 ///
 /// # Errors
 /// When the filter is none.
-pub fn start(format: Format, filter: &str, colour: bool) -> Result<(), Failure> {
+pub fn start(format: LogFormat, filter: &str, colour: bool) -> Result<(), Failure> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(parse(filter)?)
         .with_writer(std::io::stderr)
@@ -42,8 +34,8 @@ pub fn start(format: Format, filter: &str, colour: bool) -> Result<(), Failure> 
         // whose log is a pipe would end with the reader of that pipe.
         .log_internal_errors(false);
     let started = match format {
-        Format::Text => subscriber.with_ansi(colour && std::io::stderr().is_terminal()).try_init(),
-        Format::Json => subscriber.json().flatten_event(true).with_ansi(false).try_init(),
+        LogFormat::Text => subscriber.with_ansi(colour && std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).with_ansi(false).try_init(),
     };
     started.map_err(|why| Failure::new(format!("cannot start the log: {why}")))
 }

@@ -1,7 +1,6 @@
 //! A controller's configuration: what was written ([`ControllerFile`]), what was meant ([`ControllerConfig`]), and
 //! [`ControllerFile::validate`] between the two. It does not know where a value came from, and opens nothing.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, ControllerName};
+use crate::ops::config::{InvalidConfig, Log, LogFile};
 
 mod validation;
 
@@ -102,16 +102,6 @@ pub struct RaftFile {
     pub snapshot_every_entries: Option<u64>,
 }
 
-/// The log, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogFile {
-    /// `text` or `json`.
-    pub format: Option<String>,
-    /// A filter, as in `info` or `pilothouse=debug`.
-    pub level: Option<String>,
-}
-
 /// What was meant: every relation between the values holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControllerConfig {
@@ -200,58 +190,6 @@ impl Default for RaftTimes {
         Self { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1_000, snapshot_every_entries: 20_000 }
     }
 }
-
-/// The log on stderr.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// How lines look.
-    pub format: LogFormat,
-    /// Which lines are written.
-    pub level: String,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// What is wrong with one key, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The key, as in `listen.peer`.
-    pub key: String,
-    /// What is wrong.
-    pub reason: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.key, self.reason, self.remedy)
-    }
-}
-
-/// Everything that is wrong with a configuration, all at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidConfig {
-    /// At least one.
-    pub problems: Vec<Problem>,
-}
-
-impl fmt::Display for InvalidConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration cannot be used:")?;
-        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
-    }
-}
-
-impl std::error::Error for InvalidConfig {}
 
 impl ControllerFile {
     /// What was meant.

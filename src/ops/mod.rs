@@ -1,6 +1,7 @@
 //! What operators and their tools look at: events, metrics, HTTP. It does not know controllers or routers.
 
 pub mod check;
+pub mod config;
 pub mod events;
 pub mod http;
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::RouterId;
+use crate::ops::config::{InvalidConfig, Log, LogFile};
 
 mod validation;
 
@@ -52,16 +53,6 @@ pub struct OutputFile {
     pub json_file: Option<PathBuf>,
     /// A command line for `/bin/sh`, run after each change.
     pub on_change: Option<String>,
-}
-
-/// The log, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogFile {
-    /// `text` or `json`.
-    pub format: Option<String>,
-    /// A filter, as in `info` or `pilothouse=debug`.
-    pub level: Option<String>,
 }
 
 /// What was meant: every relation between the values holds.
@@ -111,57 +102,6 @@ impl fmt::Display for HttpListen {
         }
     }
 }
-
-/// The log on stderr.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// How lines look.
-    pub format: LogFormat,
-    /// Which lines are written.
-    pub level: String,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// What is wrong with one key, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The key, as in `output.json_file`.
-    pub key: String,
-    /// What is wrong.
-    pub reason: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.key, self.reason, self.remedy)
-    }
-}
-
-/// Everything that is wrong with a configuration, all at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidConfig {
-    /// At least one.
-    pub problems: Vec<Problem>,
-}
-
-impl fmt::Display for InvalidConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration cannot be used:")?;
-        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
-    }
-}
-
-impl std::error::Error for InvalidConfig {}
 
 impl RouterFile {
     /// What was meant.

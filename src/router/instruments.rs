@@ -64,3 +64,14 @@ impl Instruments {
         self.update(|status| status.saved = saved);
     }
 }
+
+/// An error with its causes, for logs and events.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

@@ -4,13 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::config_layers::{FlagValue, Layers, Loaded, Origin, Origins, Written, load, variables};
 use crate::cli::failure::Failure;
-
-/// What is wrong with one key, in the words of the daemon that owns it.
-pub(super) struct Problem {
-    pub(super) key: String,
-    pub(super) reason: String,
-    pub(super) remedy: String,
-}
+use crate::ops::config::{InvalidConfig, Problem};
 
 /// A daemon's written configuration, and its meaning.
 pub(super) trait Daemon: Written {
@@ -18,7 +12,7 @@ pub(super) trait Daemon: Written {
     type Meant;
 
     /// All relations checked.
-    fn meant(self) -> Result<Self::Meant, Vec<Problem>>;
+    fn meant(self) -> Result<Self::Meant, InvalidConfig>;
 }
 
 /// Reads all layers of this process.
@@ -29,7 +23,7 @@ pub(super) fn layered<T: Written>(file: Option<PathBuf>, flags: Vec<FlagValue>) 
 /// Reads all layers and validates the result.
 pub(super) fn configured<T: Daemon>(file: Option<PathBuf>, flags: Vec<FlagValue>) -> Result<T::Meant, Failure> {
     let Loaded { written, origins, .. } = layered::<T>(file, flags)?;
-    written.meant().map_err(|problems| refused(&problems, &origins))
+    written.meant().map_err(|invalid| refused(&invalid.problems, &origins))
 }
 
 fn refused(problems: &[Problem], origins: &Origins) -> Failure {
@@ -60,7 +54,7 @@ pub(super) mod tests {
             load(&Layers { file: Some(path.clone()), ..Layers::default() })
         };
         let meant = read(example).unwrap().written.meant();
-        assert!(meant.is_ok(), "{:?}", meant.err().map(|all| all.into_iter().map(|one| one.key).collect::<Vec<_>>()));
+        assert!(meant.is_ok(), "{:?}", meant.err());
 
         let is_key = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
         let every: Vec<_> = example.lines().map(|line| if is_key(&line) { &line[1..] } else { line }).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::checks::Findings;
-use super::configured::{Daemon, Problem, configured};
+use super::configured::{Daemon, configured};
 use super::daemon;
 use crate::cli::arguments::{ControllerCommand, ControllerFlags};
 use crate::cli::config_layers::Written;
@@ -15,10 +15,10 @@ use crate::cli::failure::Failure;
 use crate::cli::{logging, panics};
 use crate::controller;
 use crate::controller::config::{
-    Bootstrap, ControllerConfig, ControllerFile, DEFAULT_LISTEN, Listen, ListenFile, LogFile, LogFormat, RaftFile,
-    RaftTimes,
+    Bootstrap, ControllerConfig, ControllerFile, DEFAULT_LISTEN, Listen, ListenFile, RaftFile, RaftTimes,
 };
 use crate::controller::listeners::Listeners;
+use crate::ops::config::{InvalidConfig, LogFile};
 use crate::storage::Directory;
 
 /// A controller that panicked has this long to say which of its tasks it was, and to end by itself.
@@ -37,10 +37,7 @@ pub(super) fn dispatch(command: ControllerCommand, console: Console) -> Result<E
 
 fn run(flags: &ControllerFlags, console: Console) -> Result<ExitStatus, Failure> {
     let config = configured::<ControllerFile>(flags.config.clone(), flags.values())?;
-    let format = match config.log.format {
-        LogFormat::Text => logging::Format::Text,
-        LogFormat::Json => logging::Format::Json,
-    };
+    let format = config.log.format;
     let filter = config.log.level.clone();
     daemon::run((format, &filter), &flags.common, console, |stop| async move {
         let run = async {
@@ -120,11 +117,8 @@ impl Written for ControllerFile {
 impl Daemon for ControllerFile {
     type Meant = ControllerConfig;
 
-    fn meant(self) -> Result<ControllerConfig, Vec<Problem>> {
-        self.validate().map_err(|invalid| {
-            let problems = invalid.problems.into_iter();
-            problems.map(|p| Problem { key: p.key, reason: p.reason, remedy: p.remedy }).collect()
-        })
+    fn meant(self) -> Result<ControllerConfig, InvalidConfig> {
+        self.validate()
     }
 }
 

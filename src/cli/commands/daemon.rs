@@ -9,10 +9,11 @@ use crate::cli::console::Console;
 use crate::cli::exit::ExitStatus;
 use crate::cli::failure::Failure;
 use crate::cli::{logging, parent, signals};
+use crate::ops::config::LogFormat;
 
 /// Runs a daemon, on all processors, until it ends or the token that it is given is cancelled by a signal.
 pub(super) fn run<F>(
-    (format, filter): (logging::Format, &str),
+    (format, filter): (LogFormat, &str),
     flags: &CommonFlags,
     console: Console,
     daemon: impl FnOnce(CancellationToken) -> F,

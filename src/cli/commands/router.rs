@@ -1,7 +1,7 @@
 //! `router …`
 
 use super::checks::Findings;
-use super::configured::{Daemon, Problem, configured};
+use super::configured::{Daemon, configured};
 use super::daemon;
 use crate::cli::arguments::{Output, RouterCommand, RouterFlags};
 use crate::cli::config_layers::Written;
@@ -11,8 +11,9 @@ use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::render::{held, json};
 use crate::domain::ids::ClusterId;
+use crate::ops::config::{InvalidConfig, LogFile};
 use crate::router;
-use crate::router::config::{HttpListen, LogFile, LogFormat, RouterConfig, RouterFile, SESSIONS_DEFAULT};
+use crate::router::config::{HttpListen, RouterConfig, RouterFile, SESSIONS_DEFAULT};
 use crate::router::generations::{FileState, Floors, Inspection, inspect, trust};
 
 /// A configuration to start from.
@@ -48,10 +49,7 @@ pub(super) fn dispatch(command: RouterCommand, console: Console) -> Result<ExitS
 
 fn run(flags: &RouterFlags, console: Console) -> Result<ExitStatus, Failure> {
     let config = configured_router(flags)?;
-    let format = match config.log.format {
-        LogFormat::Text => logging::Format::Text,
-        LogFormat::Json => logging::Format::Json,
-    };
+    let format = config.log.format;
     let filter = config.log.level.clone();
     daemon::run((format, &filter), &flags.common, console, |stop| async move {
         router::run(config, stop).await.map_err(|why| Failure::from(anyhow::Error::from(why)))
@@ -146,11 +144,8 @@ impl Written for RouterFile {
 impl Daemon for RouterFile {
     type Meant = RouterConfig;
 
-    fn meant(self) -> Result<RouterConfig, Vec<Problem>> {
-        self.validate().map_err(|invalid| {
-            let problems = invalid.problems.into_iter();
-            problems.map(|p| Problem { key: p.key, reason: p.reason, remedy: p.remedy }).collect()
-        })
+    fn meant(self) -> Result<RouterConfig, InvalidConfig> {
+        self.validate()
     }
 }
 

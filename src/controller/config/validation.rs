@@ -6,22 +6,13 @@ use std::str::FromStr;
 
 use super::{
     Advertise, AdvertiseFile, Bootstrap, ControllerConfig, ControllerFile, DEFAULT_LISTEN, ELECTION_MS_MAX,
-    HEARTBEAT_MS_MIN, HEARTBEATS_PER_ELECTION_MIN, InitialMember, InitialMemberFile, InvalidConfig, Listen, ListenFile,
-    Log, LogFile, LogFormat, Problem, RaftFile, RaftTimes, SNAPSHOT_EVERY_ENTRIES_MIN,
+    HEARTBEAT_MS_MIN, HEARTBEATS_PER_ELECTION_MIN, InitialMember, InitialMemberFile, Listen, ListenFile, RaftFile,
+    RaftTimes, SNAPSHOT_EVERY_ENTRIES_MIN,
 };
 use crate::domain::controller_list::{CONTROLLERS_MAX, ENDPOINTS_PER_CONTROLLER_MAX};
 use crate::domain::endpoint::{Endpoint, Scheme};
 use crate::domain::ids::{ControllerId, ControllerName};
-
-/// Collects problems, so that an operator sees all of them at the first attempt.
-#[derive(Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn add(&mut self, key: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Problem { key: key.into(), reason: reason.into(), remedy: remedy.into() });
-    }
-}
+use crate::ops::config::{InvalidConfig, Problems};
 
 pub(super) fn validate(file: ControllerFile) -> Result<ControllerConfig, InvalidConfig> {
     let mut problems = Problems::default();
@@ -33,13 +24,13 @@ pub(super) fn validate(file: ControllerFile) -> Result<ControllerConfig, Invalid
     let bootstrap = bootstrap(file.id, file.join, file.initial_members, name.as_ref(), &mut problems);
     let advertise = advertise(&file.advertise, listen.as_ref(), bootstrap.as_ref(), &mut problems);
     let raft = raft(&file.raft, &mut problems);
-    let log = log(file.log, &mut problems);
-    match (name, file.data_dir, listen, bootstrap, log) {
-        (Some(name), Some(data_dir), Some(listen), Some(bootstrap), Some(log)) if problems.0.is_empty() => {
+    let log = file.log.meant(&mut problems);
+    match (name, file.data_dir, listen, bootstrap) {
+        (Some(name), Some(data_dir), Some(listen), Some(bootstrap)) if problems.is_empty() => {
             let admin_socket = file.admin_socket;
             Ok(ControllerConfig { name, data_dir, bootstrap, listen, advertise, admin_socket, raft, log })
         }
-        _ => Err(InvalidConfig { problems: problems.0 }),
+        _ => Err(problems.into_invalid()),
     }
 }
 
@@ -289,16 +280,4 @@ fn raft(file: &RaftFile, problems: &mut Problems) -> RaftTimes {
         );
     }
     times
-}
-
-fn log(file: LogFile, problems: &mut Problems) -> Option<Log> {
-    let format = match file.format.as_deref() {
-        None | Some("text") => LogFormat::Text,
-        Some("json") => LogFormat::Json,
-        Some(other) => {
-            problems.add("log.format", format!("{other:?} is not known"), "use \"text\" or \"json\"");
-            return None;
-        }
-    };
-    Some(Log { format, level: file.level.unwrap_or_else(|| "info".into()) })
 }

@@ -4,22 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{
-    HttpListen, InvalidConfig, Log, LogFile, LogFormat, ON_CHANGE_BYTES_MAX, Output, OutputFile, Problem, RouterConfig,
-    RouterFile, SEEDS_MAX, SESSIONS_DEFAULT, SESSIONS_MAX,
+    HttpListen, ON_CHANGE_BYTES_MAX, Output, OutputFile, RouterConfig, RouterFile, SEEDS_MAX, SESSIONS_DEFAULT,
+    SESSIONS_MAX,
 };
 use crate::domain::command::LABEL_BYTES_MAX;
 use crate::domain::endpoint::{Endpoint, Scheme};
 use crate::domain::ids::RouterId;
-
-/// Collects problems, so that an operator sees all of them at the first attempt.
-#[derive(Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn add(&mut self, key: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Problem { key: key.into(), reason: reason.into(), remedy: remedy.into() });
-    }
-}
+use crate::ops::config::{InvalidConfig, Problems};
 
 pub(super) fn validate(file: RouterFile) -> Result<RouterConfig, InvalidConfig> {
     let mut problems = Problems::default();
@@ -30,12 +21,12 @@ pub(super) fn validate(file: RouterFile) -> Result<RouterConfig, InvalidConfig> 
     labels(&file.labels, &mut problems);
     let output = output(file.output, data_dir.as_deref(), &mut problems);
     let http = file.http.and_then(|text| http(&text, &mut problems));
-    let log = log(file.log, &mut problems);
+    let log = file.log.meant(&mut problems);
     match (id, data_dir) {
-        (Some(id), Some(data_dir)) if problems.0.is_empty() => {
+        (Some(id), Some(data_dir)) if problems.is_empty() => {
             Ok(RouterConfig { id, data_dir, seeds, sessions, labels: file.labels, output, http, log })
         }
-        _ => Err(InvalidConfig { problems: problems.0 }),
+        _ => Err(problems.into_invalid()),
     }
 }
 
@@ -141,18 +132,6 @@ fn http(text: &str, problems: &mut Problems) -> Option<HttpListen> {
         Err(_) => problems.add("http", format!("{text:?} is not ADDRESS:PORT"), remedy),
     }
     None
-}
-
-fn log(file: LogFile, problems: &mut Problems) -> Log {
-    let format = match file.format.as_deref() {
-        None | Some("text") => LogFormat::Text,
-        Some("json") => LogFormat::Json,
-        Some(other) => {
-            problems.add("log.format", format!("is {other:?}"), "choose \"text\" or \"json\"");
-            LogFormat::Text
-        }
-    };
-    Log { format, level: file.level.unwrap_or_else(|| "info".into()) }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use saving::{SAVE_MAX, Saving, Unsaved};
 
 use super::candidates::Known;
 use super::generations::{Disk, Generation, Generations, Loaded, Registered, SetAside};
-use super::instruments::Instruments;
+use super::instruments::{Instruments, chain};
 use super::sessions::Board;
 use super::status::{HeldStatus, Source};
 use crate::domain::acceptance::{self, Content, HeldList, Offer, Offerer, Refusal, Verdict};
@@ -328,17 +328,6 @@ async fn until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

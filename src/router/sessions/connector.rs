@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use tonic::transport::Channel;
 
 use crate::domain::endpoint::Endpoint;
+use crate::router::instruments::chain;
 
 /// HTTP/2 pings on a silent connection: a second line of defence behind the heartbeats.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ pub struct TcpConnector;
 impl Connector for TcpConnector {
     fn connect(&self, endpoint: Endpoint, within: Duration) -> BoxFuture<'static, Result<Channel, ConnectError>> {
         Box::pin(async move {
-            let failed = |error: tonic::transport::Error| ConnectError { reason: super::chain(&error) };
+            let failed = |error: tonic::transport::Error| ConnectError { reason: chain(&error) };
             let channel = tonic::transport::Endpoint::from_shared(endpoint.to_string())
                 .map_err(failed)?
                 .connect_timeout(within)

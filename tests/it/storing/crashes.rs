@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pilothouse::storage::{Directory, MetaKey};
 
-use super::writer::{entry, start};
+use super::writer::{entry, say, start};
 
 /// How often it is killed.
 const KILLS: usize = 200;
@@ -59,10 +59,8 @@ fn nothing_that_was_acknowledged_is_missing_after_200_kills() {
         child.wait().unwrap();
         check(&directory, &acknowledged, kill);
     }
-    println!(
-        "{KILLS} kills, {} acknowledgements, the last entry is {}: nothing is missing",
-        acknowledged.count, acknowledged.last
-    );
+    let Acknowledged { count, last, .. } = acknowledged;
+    say(&format!("{KILLS} kills, {count} acknowledgements, the last entry is {last}: nothing is missing"));
 }
 
 fn check(directory: &std::path::Path, acknowledged: &Acknowledged, kill: usize) {
