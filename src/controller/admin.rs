@@ -119,7 +119,9 @@ impl Backend {
         let voters = self.node().read(|state| state.membership.as_ref().map(|applied| applied.membership.voters()));
         let voters = voters.unwrap_or_default();
         let heard = |raft: &Status| {
-            let answered = |id: &ControllerId| raft.members.get(id).is_some_and(|progress| progress.contact.is_some());
+            // A heartbeat tells that it lives, and only the log's own stream how far it is: a plan needs both.
+            let contact = |id: &ControllerId| raft.members.get(id).is_some_and(|progress| progress.contact.is_some());
+            let answered = |id: &ControllerId| contact(id) && raft.lag_entries(*id).is_some();
             voters.iter().all(|id| Some(*id) == raft.id || answered(id))
         };
         let mut status = self.node().status();
