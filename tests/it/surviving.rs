@@ -13,7 +13,12 @@ use crate::support::{SOON, eventually, expect, http};
 const FAILOVER_MAX: Duration = Duration::from_secs(8);
 
 async fn registered(fleet: &Fleet) -> BTreeSet<String> {
-    let list = fleet.cli(&["routers", "list", "-o", "json"]).await.json();
+    // A controller that has just come back may not know a leader yet, and says so.
+    let list = eventually("routers are listed", SOON, || async {
+        let answer = fleet.cli(&["routers", "list", "-o", "json"]).await;
+        if answer.code == 0 { Ok(answer.json()) } else { Err(answer.err) }
+    })
+    .await;
     let routers = list["routers"].as_array().unwrap().iter();
     routers
         .filter(|router| router["registered"] == true)

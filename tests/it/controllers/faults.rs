@@ -86,7 +86,7 @@ async fn a_stop_hands_leadership_over_says_goodbye_and_ends_in_time() {
     cluster.restart(leader).await;
     cluster.serves(leader).await;
     let node = cluster.seats[leader].running().backend().node();
-    assert!(node.read(|state| state.routers.len()) == 1);
+    eventually("the registration is there", async || (node.read(|state| state.routers.len()) == 1).then_some(())).await;
     let (mut session, _) = Session::welcomed(cluster.seats[leader].router, hello("edge-1", 1)).await;
     assert_eq!(named(&session.adopt().await), [1, 2, 3]);
 }
