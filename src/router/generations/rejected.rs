@@ -22,20 +22,22 @@ impl Aside {
         }
     }
 
-    /// The first free name for `file`, set aside at this time.
+    /// A name for `file`, set aside at this time, that comes after all others: several in one millisecond are named
+    /// ahead of the clock, and the next one may not be taken for an older one.
     pub(super) fn name(self, file: &str, at_ms: u64, taken: &[String]) -> String {
-        let name = |at_ms: u64| format!("{file}{}{at_ms:013}", self.infix());
-        (at_ms..)
-            .map(name)
-            .find(|name| !taken.contains(name))
-            .expect("a directory has fewer names than there are times")
+        let latest = taken.iter().filter_map(|name| self.time(file, name)).max();
+        let at_ms = latest.map_or(at_ms, |latest| at_ms.max(latest.saturating_add(1)));
+        format!("{file}{}{at_ms:013}", self.infix())
+    }
+
+    /// When a file was set aside, by its name; `None` for another one's.
+    fn time(self, file: &str, name: &str) -> Option<u64> {
+        name.strip_prefix(file)?.strip_prefix(self.infix())?.parse().ok()
     }
 
     /// Which of these names are beyond what is kept for `file`.
     pub(super) fn superfluous(self, file: &str, names: &[String]) -> Vec<String> {
-        let prefix = format!("{file}{}", self.infix());
-        let time = |name: &&String| name.strip_prefix(&prefix).and_then(|time| time.parse::<u64>().ok());
-        let mut ours: Vec<_> = names.iter().filter_map(|name| Some((time(&name)?, name))).collect();
+        let mut ours: Vec<_> = names.iter().filter_map(|name| Some((self.time(file, name)?, name))).collect();
         ours.sort_unstable();
         let middle = KEPT_FIRST..ours.len().saturating_sub(KEPT_NEWEST).max(KEPT_FIRST);
         ours.get(middle).unwrap_or_default().iter().map(|(_, name)| (*name).clone()).collect()
@@ -60,6 +62,14 @@ mod tests {
         assert!(Aside::Rejected.superfluous("list.current", &names[..2]).is_empty());
         assert!(Aside::Rejected.superfluous("list.previous", &names).is_empty());
         assert!(Aside::Replaced.superfluous("list.current", &names).is_empty());
+    }
+
+    #[test]
+    fn the_newest_has_the_latest_name_also_when_the_clock_is_behind_the_names() {
+        let names: Vec<_> = (10..=14).map(|at| format!("floor.rejected-{at:013}")).collect();
+        assert_eq!(Aside::Rejected.name("floor", 8, &names), "floor.rejected-0000000000015");
+        assert_eq!(Aside::Rejected.name("floor", 20, &names), "floor.rejected-0000000000020");
+        assert_eq!(Aside::Replaced.name("floor", 8, &names), "floor.replaced-0000000000008");
     }
 
     #[test]
