@@ -17,6 +17,7 @@
 //! | [`storage`] | the only module that knows sled: log, votes, format marker, snapshot files |
 //! | [`raft`] | the only module that knows openraft: log store, state machine, peer protocol |
 //! | [`rpc`] | router and admin services and clients, wire <-> domain |
+//! | [`tls`] | the only module that knows rustls and X.509: identities, verification, reload, a small authority |
 //! | [`controller`] | the controller daemon: store -> raft -> services -> drain |
 //! | [`router`] | the router agent: sessions, the keeper of the list, generations on disk |
 //! | [`ops`] | HTTP, metrics, events |
@@ -39,3 +40,4 @@ pub mod raft;
 pub mod router;
 pub mod rpc;
 pub mod storage;
+pub mod tls;

@@ -39,6 +39,10 @@ package!(
     relay, "pilothouse.relay.v1"
 );
 package!(
+    /// How somebody without a certificate gets one.
+    enrolment, "pilothouse.enrolment.v1"
+);
+package!(
     /// What controllers write to disk.
     store, "pilothouse.store.v1"
 );

@@ -42,6 +42,15 @@ impl Failure {
         Self { error: self.error.context(what), ..self }
     }
 
+    /// As an error among others: its chain, and the hint, in one sentence.
+    #[must_use]
+    pub fn into_error(self) -> anyhow::Error {
+        match self.hint {
+            Some(hint) => anyhow::anyhow!("{:#}; {hint}", self.error),
+            None => self.error,
+        }
+    }
+
     /// How the process ends.
     #[must_use]
     pub fn status(&self) -> ExitStatus {
@@ -90,7 +99,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::NoTarget => Self::new("no controller to ask").hint(
-                "give --endpoint http://HOST:PORT (the admin port), set PILOTHOUSE_ENDPOINT, or name a file with --config",
+                "give --endpoint https://HOST:PORT (the admin port), set PILOTHOUSE_ENDPOINT, or name a file with --config",
             ),
             ClientError::Unreachable { tried } => {
                 let tried: Vec<_> = tried.iter().map(|(target, why)| format!("{target} ({why})")).collect();

@@ -4,10 +4,11 @@
 //! arguments ── what can be typed          config_layers ── defaults < file < environment < flags
 //! commands ─── what is done               render ───────── values -> tables and JSON, pure
 //! failure ──── why it was not done        console ──────── stdout for data, stderr for the rest
-//! demo ─────── a cluster on this host, and the tour
+//! demo ─────── a cluster on this host, and the tour        authority_dir ── where issuers and identities lie
 //! ```
 
 pub mod arguments;
+mod authority_dir;
 pub mod commands;
 pub mod config_layers;
 pub mod console;

@@ -12,6 +12,7 @@ use super::cluster_status::LIVE_WITHIN;
 use super::membership;
 use crate::domain::command::{Change, Outcome};
 use crate::domain::ids::{ControllerId, RouterId};
+use crate::domain::token::Token;
 use crate::proto::admin;
 use crate::raft::{ChangeError, ProposeError, Status};
 use crate::rpc::client::{AdminClient, ClientError};
@@ -105,7 +106,7 @@ impl Backend {
             applied.membership.member(leader).map(|member| member.admin.clone())
         });
         let unknown = || AdminError::LeaderUnreachable { leader, reason: "its address is not known here".into() };
-        Ok(AdminClient::forwarding(&endpoints.ok_or_else(unknown)?, None, hops + 1))
+        Ok(AdminClient::forwarding(&endpoints.ok_or_else(unknown)?, None, hops + 1, self.security.clone()).of(leader))
     }
 
     /// What is read afterwards is what the whole cluster has agreed on.
@@ -230,26 +231,71 @@ impl AdminPlane for Backend {
         }
     }
 
-    async fn forget(&self, router: RouterId, hops: u32) -> Result<bool, AdminError> {
+    async fn forget(&self, router: RouterId, ban: bool, hops: u32) -> Result<bool, AdminError> {
         match self.place_for_change(hops).await? {
+            Place::There(leader, mut client) if ban => client.ban(&router).await.map_err(|error| passed(leader, error)),
             Place::There(leader, mut client) => client.forget(&router).await.map_err(|error| passed(leader, error)),
             Place::Here => {
                 self.barrier().await?;
-                if !self.node().read(|state| state.routers.contains_key(&router)) {
+                self.node().read(|state| if ban { state.judge_ban(&router) } else { Ok(()) })?;
+                let (known, banned) =
+                    self.node().read(|state| (state.routers.contains_key(&router), state.banned.contains(&router)));
+                if !known && (!ban || banned) {
                     return Ok(false);
                 }
-                match self.node().propose(Change::Forget(router)).await.map_err(unproposed)? {
-                    (_, Outcome::Forgotten { existed }) => Ok(existed),
-                    (_, outcome) => {
-                        Err(AdminError::StepFailed { step: "forgetting".into(), reason: outcome.to_string() })
-                    }
+                self.decide(if ban { Change::Ban(router) } else { Change::Forget(router) }).await
+            }
+        }
+    }
+
+    async fn create_token(
+        &self,
+        request: admin::CreateTokenRequest,
+        hops: u32,
+    ) -> Result<admin::CreateTokenResponse, AdminError> {
+        match self.place_for_change(hops).await? {
+            Place::There(leader, mut client) => {
+                client.create_token(request).await.map_err(|error| passed(leader, error))
+            }
+            Place::Here => self.create_token_here(request).await,
+        }
+    }
+
+    async fn allow(&self, router: RouterId, hops: u32) -> Result<bool, AdminError> {
+        match self.place_for_change(hops).await? {
+            Place::There(leader, mut client) => client.allow(&router).await.map_err(|error| passed(leader, error)),
+            Place::Here => {
+                self.barrier().await?;
+                if !self.node().read(|state| state.banned.contains(&router)) {
+                    return Ok(false);
                 }
+                self.decide(Change::Allow(router)).await
             }
         }
     }
 }
 
 impl Backend {
+    /// Writes a token; when it expires.
+    pub(super) async fn write_token(&self, token: Token) -> Result<u64, AdminError> {
+        match self.node().propose(Change::CreateToken(token)).await.map_err(unproposed)? {
+            (_, Outcome::TokenCreated(outcome)) => Ok(outcome?),
+            (_, outcome) => Err(AdminError::StepFailed { step: "the token".into(), reason: outcome.to_string() }),
+        }
+    }
+
+    /// Writes what an operator decided about a router; whether it changed what was known of it.
+    async fn decide(&self, change: Change) -> Result<bool, AdminError> {
+        tracing::info!("an operator asks to {change}");
+        match self.node().propose(change).await.map_err(unproposed)? {
+            (_, Outcome::Forgotten { existed } | Outcome::Banned { existed } | Outcome::Allowed { existed }) => {
+                Ok(existed)
+            }
+            (_, Outcome::Refused(refusal)) => Err(refusal.into()),
+            (_, outcome) => Err(AdminError::StepFailed { step: "the decision".into(), reason: outcome.to_string() }),
+        }
+    }
+
     /// The live voter that is most caught up, this controller aside.
     pub(super) fn successor(&self) -> Option<ControllerId> {
         let raft = self.node().status().borrow().clone();

@@ -9,8 +9,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tonic::async_trait;
 
+use super::bans::follow_bans;
 use super::hub::Hub;
 use super::metrics::Metrics;
+use super::pacing::Pacing;
 use super::registrar::Registrar;
 use super::relay;
 use super::rivals::{follow_registrations, is_outdated};
@@ -24,6 +26,8 @@ use crate::ops::events::{Event, Events};
 use crate::raft::Node;
 use crate::rpc::control_plane::{ControlPlane, LeaderSight, NotServing, Published, RegisterError, Seat, Standing};
 use crate::rpc::session::{Farewell, LiveSession};
+use crate::tls::Security;
+use crate::tls::enrol::Enrolling;
 
 /// A leader that was not heard for this long is not named any more: several elections. No sooner than a follower begins
 /// to doubt its leader.
@@ -38,7 +42,10 @@ pub struct Backend {
     node: Node,
     hub: Arc<Hub>,
     registrar: Registrar,
-    events: Events,
+    pub(super) events: Events,
+    pub(super) metrics: Metrics,
+    pub(super) enrolling: Enrolling,
+    pub(super) pacing: Pacing,
     caught_up: AtomicBool,
     was_member: AtomicBool,
     removed: AtomicBool,
@@ -48,6 +55,7 @@ pub struct Backend {
     pub(super) me: Weak<Self>,
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     pub(super) gathered: super::sessions::Remembered,
+    pub(super) security: Security,
 }
 
 impl std::fmt::Debug for Backend {
@@ -59,13 +67,22 @@ impl std::fmt::Debug for Backend {
 impl Backend {
     /// Joins a node and a hub, and follows the node until the tasks are stopped.
     #[must_use]
-    pub fn start(node: Node, hub: Arc<Hub>, events: Events, metrics: Metrics, tasks: Tasks) -> Arc<Self> {
+    pub fn start(
+        node: Node,
+        hub: Arc<Hub>,
+        (events, metrics): (Events, Metrics),
+        tasks: Tasks,
+        (security, enrolling): (Security, Enrolling),
+    ) -> Arc<Self> {
         let backend = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             registrar: Registrar::start(node.clone(), metrics.clone(), &tasks),
             node,
             hub,
             events,
+            metrics: metrics.clone(),
+            enrolling,
+            pacing: Pacing::default(),
             caught_up: AtomicBool::new(false),
             was_member: AtomicBool::new(false),
             removed: AtomicBool::new(false),
@@ -73,11 +90,13 @@ impl Backend {
             tasks: tasks.clone(),
             changing: Arc::default(),
             gathered: Default::default(),
+            security,
         });
         tasks.follow("list publication", follow_lists(backend.clone()));
         tasks.follow("list defects", follow_defects(backend.clone(), metrics.clone()));
         tasks.follow("raft metrics", follow_raft(backend.clone(), metrics));
         tasks.follow("rivals", follow_registrations(backend.clone()));
+        tasks.follow("bans", follow_bans(backend.clone()));
         tasks.follow("catch up", catch_up(backend.clone()));
         backend
     }
@@ -143,7 +162,7 @@ impl Backend {
         self.hub.publish(list);
     }
 
-    fn serves(&self) -> Result<(ClusterId, ControllerId), NotServing> {
+    pub(super) fn serves(&self) -> Result<(ClusterId, ControllerId), NotServing> {
         if self.is_removed() {
             return Err(NotServing::NotMember);
         }
@@ -207,10 +226,7 @@ async fn catch_up(backend: Arc<Backend>) {
             Some(leader) if Some(leader) == backend.node.me().id => {
                 backend.node.read_barrier(CATCH_UP_ASK_WITHIN).await.is_ok().then_some(0)
             }
-            Some(leader) => {
-                let answer = relay::sessions(&backend.node, leader, true, "", CATCH_UP_ASK_WITHIN).await;
-                answer.ok().map(|answer| answer.applied_index)
-            }
+            Some(leader) => relay::applied_by_leader(&backend.node, leader, CATCH_UP_ASK_WITHIN).await.ok(),
             None => None,
         };
         if let Some(target) = target {
@@ -237,6 +253,10 @@ impl ControlPlane for Backend {
         if self.is_removed() {
             return Err(NotServing::NotMember.into());
         }
+        self.pacing.registration(&registration.router).map_err(|why| {
+            self.metrics.registration_too_fast();
+            RegisterError::TooFast { router: registration.router.clone(), retry_after_ms: why.retry_after_ms }
+        })?;
         self.registrar.register(registration).await
     }
 
@@ -248,15 +268,24 @@ impl ControlPlane for Backend {
 
     fn seat(&self, session: Arc<LiveSession>) -> Result<Seat, NotServing> {
         self.serves()?;
+        self.check_ban(&session.router)?;
         if self.node.read(|state| is_outdated(state, &session)) {
             return self.hub.seat_outdated(session);
         }
-        self.hub.seat(session)
+        let seat = self.hub.seat(session.clone())?;
+        // A ban that was applied meanwhile may not have seen it among the sessions.
+        self.check_ban(&session.router)?;
+        Ok(seat)
     }
 
-    fn seat_watcher(&self) -> Result<Seat, NotServing> {
+    fn seat_watcher(&self, router: Option<&RouterId>) -> Result<Seat, NotServing> {
         self.serves()?;
+        router.map_or(Ok(()), |router| self.check_ban(router))?;
         self.hub.seat_watcher()
+    }
+
+    async fn banned(&self, router: &RouterId) {
+        self.until_banned(router).await;
     }
 
     fn leader(&self) -> LeaderSight {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::backend::Backend;
+use super::membership::next_id;
 use crate::domain::ids::ControllerId;
 use crate::domain::membership::Membership;
 use crate::domain::state::{AppliedMembership, LogPosition};
@@ -56,6 +57,7 @@ impl Backend {
                 .collect(),
             voter_sets: status::voter_sets(&membership),
             committed_index: index(raft.committed),
+            next_id: me.cluster.map_or(0, |_| self.node().read(next_id).get()),
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, ControllerName};
 use crate::ops::config::{InvalidConfig, Log, LogFile};
+use crate::tls::{ControllerTlsFile, TlsConfig};
 
 mod validation;
 
@@ -44,6 +45,8 @@ pub struct ControllerFile {
     pub advertise: AdvertiseFile,
     /// Unix socket for operators on this host.
     pub admin_socket: Option<PathBuf>,
+    /// Certificates, or plain text.
+    pub tls: ControllerTlsFile,
     /// Raft's times.
     pub raft: RaftFile,
     /// The log on stderr.
@@ -58,7 +61,7 @@ pub struct InitialMemberFile {
     pub id: u64,
     /// Its `name`.
     pub name: String,
-    /// Its peer address, as `http://HOST:PORT`.
+    /// Its peer address, as `https://HOST:PORT`.
     pub peer: String,
 }
 
@@ -76,7 +79,7 @@ pub struct ListenFile {
     pub http: Option<String>,
 }
 
-/// Advertised addresses, as written: `http://HOST:PORT` each.
+/// Advertised addresses, as written: `https://HOST:PORT` each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdvertiseFile {
@@ -117,6 +120,8 @@ pub struct ControllerConfig {
     pub advertise: Advertise,
     /// Unix socket for operators on this host.
     pub admin_socket: Option<PathBuf>,
+    /// How bytes travel.
+    pub tls: TlsConfig,
     /// Raft's times.
     pub raft: RaftTimes,
     /// The log on stderr.

@@ -145,7 +145,7 @@ impl Hub {
         };
         if let Some(older) = older {
             let rival = older.boot != session.boot || session.boot.is_none();
-            if older.supersede() && rival {
+            if older.end(Farewell::Superseded) && rival {
                 self.events.raise(Event::SessionSuperseded { router: router.to_string() });
             }
         }
@@ -154,7 +154,7 @@ impl Hub {
 
     /// Ends a session whose router has registered from a later start of its process, on whichever controller.
     pub fn outdated(&self, session: &LiveSession) {
-        if session.supersede() {
+        if session.end(Farewell::Superseded) {
             self.events.raise(Event::SessionSuperseded { router: session.router.to_string() });
         }
     }

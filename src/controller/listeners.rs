@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::ControllerError;
 use super::config::{Advertise, ControllerConfig};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Scheme};
 
 /// Only the user that runs the controller may speak to its socket.
 const SOCKET_MODE: u32 = 0o600;
@@ -50,11 +50,11 @@ impl Listeners {
     ///
     /// # Errors
     /// [`ControllerError::Address`] when the system does not say where a port is bound.
-    pub fn advertise(&self, configured: &Advertise) -> Result<Advertise, ControllerError> {
+    pub fn advertise(&self, configured: &Advertise, scheme: Scheme) -> Result<Advertise, ControllerError> {
         Ok(Advertise {
-            peer: advertised(&configured.peer, &self.peer)?,
-            router: advertised(&configured.router, &self.router)?,
-            admin: advertised(&configured.admin, &self.admin)?,
+            peer: advertised(&configured.peer, &self.peer, scheme)?,
+            router: advertised(&configured.router, &self.router, scheme)?,
+            admin: advertised(&configured.admin, &self.admin, scheme)?,
         })
     }
 }
@@ -63,12 +63,12 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Con
     TcpListener::bind(address).await.map_err(|source| ControllerError::Bind { key, address, source })
 }
 
-fn advertised(configured: &[Endpoint], bound: &TcpListener) -> Result<Vec<Endpoint>, ControllerError> {
+fn advertised(configured: &[Endpoint], bound: &TcpListener, scheme: Scheme) -> Result<Vec<Endpoint>, ControllerError> {
     if !configured.is_empty() {
         return Ok(configured.to_vec());
     }
     let address = bound.local_addr().map_err(ControllerError::Address)?;
-    let endpoint = format!("http://{address}").parse();
+    let endpoint = format!("{}://{address}", scheme.as_str()).parse();
     Ok(vec![endpoint.map_err(|_| ControllerError::Address(io::Error::other("it has no port")))?])
 }
 

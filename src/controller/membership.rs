@@ -161,7 +161,7 @@ impl Changing<'_> {
                 "{why}; start the controller there with `join = true`, and name its peer port (listen.peer)"
             ))
         };
-        let record = self.backend.node().identify(peer).await.map_err(absent)?;
+        let record = self.backend.node().identify(peer, None).await.map_err(absent)?;
         let known = self.backend.node().read(|state| {
             let applied = state.membership.as_ref()?;
             applied.membership.members().find(|m| m.incarnation == record.incarnation).map(|m| m.id)
@@ -175,7 +175,7 @@ impl Changing<'_> {
         }
         self.check_build(&record).map_err(refuse)?;
         for advertised in &record.peer {
-            let same = self.backend.node().identify(advertised).await.map_err(|why| {
+            let same = self.backend.node().identify(advertised, record.id).await.map_err(|why| {
                 refuse(format!("it advertises {advertised}, where nobody answers ({why}); correct advertise.peer"))
             })?;
             if same.incarnation != record.incarnation {
@@ -183,7 +183,8 @@ impl Changing<'_> {
                 return Err(refuse(format!("it advertises {advertised}, where {who} listens; correct advertise.peer")));
             }
         }
-        let id = taken.unwrap_or_else(|| self.backend.node().read(next_id));
+        // A certificate is for one id: whoever has one takes no other. The plan refuses an id that was ever used.
+        let id = taken.or(record.id).unwrap_or_else(|| self.backend.node().read(next_id));
         Ok(record.member(id))
     }
 
@@ -306,7 +307,7 @@ impl Changing<'_> {
 }
 
 /// One above the highest that was ever used.
-fn next_id(state: &ClusterState) -> ControllerId {
+pub(super) fn next_id(state: &ClusterState) -> ControllerId {
     let highest = state.used_ids.last().map_or(0, |id| id.get());
     ControllerId::new(highest.saturating_add(1)).expect("one above anything is not 0")
 }

@@ -69,6 +69,11 @@ struct Effect {
     effect: Name,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Port {
+    port: Name,
+}
+
 type Count = Gauge<u64, AtomicU64>;
 
 /// A controller's metrics. Clones share them.
@@ -88,6 +93,9 @@ pub struct Metrics {
     refused: Family<Reason, Counter>,
     registrations: Family<Effect, Counter>,
     registration_entries: Counter,
+    enrolments: Family<Effect, Counter>,
+    connections_refused: Family<Port, Counter>,
+    calls_denied: Family<Reason, Counter>,
 }
 
 impl Metrics {
@@ -117,6 +125,17 @@ impl Metrics {
             "Log entries that registrations were gathered into",
             m.registration_entries.clone(),
         );
+        registry.register(
+            "pilothouse_enrolments",
+            "Requests for a router's certificate by what came of them",
+            m.enrolments.clone(),
+        );
+        registry.register(
+            "pilothouse_connections_refused",
+            "Connections whose other side could not say who it is, or not in time",
+            m.connections_refused.clone(),
+        );
+        registry.register("pilothouse_calls_denied", "Calls of somebody who may not make them", m.calls_denied.clone());
         m
     }
 
@@ -158,6 +177,25 @@ impl Metrics {
             Err(_) => "refused",
         });
         self.registrations.get_or_create(&Effect { effect }).inc();
+    }
+
+    pub(super) fn registration_too_fast(&self) {
+        self.registrations.get_or_create(&Effect { effect: Name("too_fast") }).inc();
+    }
+
+    /// `effect` is `enrolled`, or the code of an error.
+    pub(super) fn enrolment(&self, effect: &'static str) {
+        self.enrolments.get_or_create(&Effect { effect: Name(effect) }).inc();
+    }
+
+    /// Of one port: `peer`, `router`, `admin` or `http`.
+    pub(super) fn connections_refused(&self, port: &'static str) -> Counter {
+        self.connections_refused.get_or_create(&Port { port: Name(port) }).clone()
+    }
+
+    /// `reason` is `Denied::code`.
+    pub(super) fn call_denied(&self, reason: &'static str) {
+        self.calls_denied.get_or_create(&Reason { reason: Name(reason) }).inc();
     }
 
     pub(super) fn registration_entry(&self) {

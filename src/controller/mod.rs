@@ -9,6 +9,8 @@
 //! | `membership`, `admin` | changes of membership, and what else operators ask for |
 //! | `cluster_status`, `sessions` | what operators are shown |
 //! | [`relay`] | what controllers ask of each other beside Raft |
+//! | [`enrolment`], [`pacing`] | certificates for join tokens, and how often somebody may ask |
+//! | `bans` | banned routers lose their sessions |
 //! | `rivals` | two live routers with one id |
 //! | [`stopping`] | the order of a stop, and its time |
 //! | [`tasks`] | what ends the controller when it panics |
@@ -17,12 +19,16 @@
 pub mod accept;
 mod admin;
 pub mod backend;
+mod bans;
 mod cluster_status;
 pub mod config;
+mod dialer;
+pub mod enrolment;
 pub mod hub;
 pub mod listeners;
 mod membership;
 pub mod metrics;
+pub mod pacing;
 pub mod registrar;
 pub mod relay;
 mod rivals;
@@ -41,21 +47,37 @@ use tokio_util::sync::CancellationToken;
 
 use self::backend::Backend;
 use self::config::{Advertise, Bootstrap, ControllerConfig};
+use self::dialer::Dialer;
 use self::hub::Hub;
 use self::listeners::Listeners;
 use self::metrics::Metrics;
 use self::services::Services;
 use self::tasks::Tasks;
 use crate::domain::ids::ControllerId;
+use crate::domain::principal::Role;
 use crate::ops::events::Events;
 use crate::raft::{self, Fatal, Node, Seams, StartError};
 use crate::rpc::list_codec::{self, Codec};
 use crate::rpc::router_service::Pace;
 use crate::storage::{self, Directory, OnFatal, OpenError};
+use crate::tls::enrol::Enrolling;
+use crate::tls::watching::{self, CertificateMetrics};
+use crate::tls::{MaterialError, Security};
 
 /// Why a controller does not start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
+    /// Certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] MaterialError),
+    /// The certificate is another controller's.
+    #[error("the certificate is {certificate}'s, this is controller {id} (id): give it the certificate of its own id")]
+    OtherCertificate {
+        /// Whose it is.
+        certificate: Role,
+        /// Which controller this is.
+        id: ControllerId,
+    },
     /// The data directory cannot be used.
     #[error(transparent)]
     Directory(#[from] OpenError),
@@ -105,6 +127,10 @@ pub struct Parts {
     pub codec: Codec,
     /// How long things take in sessions.
     pub pace: Pace,
+    /// Replaces the connections to other controllers.
+    pub dialer: Option<Arc<dyn raft::Dial>>,
+    /// Who signs routers' certificates, and whom everybody trusts; `None`: as the certificates in use say.
+    pub enrolling: Option<Enrolling>,
 }
 
 /// Runs a controller until `stop`, then drains it. Its ports are bound by the caller, before anything is touched.
@@ -134,24 +160,29 @@ impl Running {
     /// # Errors
     /// [`ControllerError`], with what to do.
     pub async fn start(config: &ControllerConfig, listeners: Listeners, parts: Parts) -> Result<Self, ControllerError> {
-        let advertise = listeners.advertise(&config.advertise)?;
+        let advertise = listeners.advertise(&config.advertise, config.tls.scheme())?;
+        let security = config.tls.open_patiently().await?;
+        let certified = certified(&security, &config.bootstrap)?;
         let path = config.data_dir.clone();
         let mut storage = storage::Settings::default();
         storage.on_fatal = parts.on_fatal.unwrap_or(storage.on_fatal);
-        if let Bootstrap::Found { id, .. } = &config.bootstrap {
-            storage.expected_id = Some(*id);
-        }
+        storage.expected_id = configured_id(&config.bootstrap).or(certified);
         let opened = tokio::task::spawn_blocking(move || Directory::open_with(&path, storage)).await;
         let directory = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let seams = Seams { judge: Arc::new(|list| list_codec::judge(list, None)), ..parts.raft };
-        let node = Node::start(settings(config, advertise), directory, seams).await?;
+        let dialer = parts.dialer.unwrap_or_else(|| Arc::new(Dialer(security.clone())));
+        let seams = Seams { judge: Arc::new(|list| list_codec::judge(list, None)), dialer, ..parts.raft };
+        let node = Node::start(settings(config, advertise, certified), directory, seams).await?;
 
         let mut registry = Registry::default();
         let events = Events::new(&mut registry);
         let metrics = Metrics::new(&mut registry);
         let hub = Hub::new(parts.codec, events.clone(), metrics.clone());
         let tasks = Tasks::default();
-        let backend = Backend::start(node, hub, events.clone(), metrics, tasks.clone());
+        let certificates = CertificateMetrics::new(&mut registry);
+        let following = watching::follow(security.clone(), events.clone(), certificates, CancellationToken::new());
+        tasks.follow("certificates", following);
+        let enrolling = parts.enrolling.unwrap_or_else(|| Enrolling::of(&security));
+        let backend = Backend::start(node, hub, (events.clone(), metrics), tasks.clone(), (security, enrolling));
         let services = Services::start(&backend, listeners, registry, parts.pace);
         tracing::info!(name = %config.name, data_dir = %config.data_dir.display(), "controller runs");
         Ok(Self { backend, events, services, tasks })
@@ -195,9 +226,27 @@ impl Drop for Running {
     }
 }
 
-fn settings(config: &ControllerConfig, advertise: Advertise) -> raft::Settings {
+const fn configured_id(bootstrap: &Bootstrap) -> Option<ControllerId> {
+    match bootstrap {
+        Bootstrap::Found { id, .. } => Some(*id),
+        Bootstrap::Join => None,
+    }
+}
+
+/// Whose certificate this controller has, if it has one.
+fn certified(security: &Security, bootstrap: &Bootstrap) -> Result<Option<ControllerId>, ControllerError> {
+    let Some(store) = security.store() else { return Ok(None) };
+    let certificate = store.current().leaf().principal.role.clone();
+    let certified = if let Role::Controller(id) = certificate { Some(id) } else { None };
+    match configured_id(bootstrap) {
+        Some(id) if certified != Some(id) => Err(ControllerError::OtherCertificate { certificate, id }),
+        _ => Ok(certified),
+    }
+}
+
+fn settings(config: &ControllerConfig, advertise: Advertise, certified: Option<ControllerId>) -> raft::Settings {
     let (id, bootstrap): (Option<ControllerId>, _) = match &config.bootstrap {
-        Bootstrap::Join => (None, raft::Bootstrap::Join),
+        Bootstrap::Join => (certified, raft::Bootstrap::Join),
         Bootstrap::Found { id, members } => {
             let member = |m: &config::InitialMember| raft::InitialMember {
                 id: m.id,

@@ -151,7 +151,13 @@ impl Registrar {
 /// Whether the leader judged the registration itself, so that asking again cannot help. `ResourceExhausted` may be a full
 /// queue or a full cluster: the router decides.
 fn is_final(status: &Status) -> bool {
-    let about_it = [Code::AlreadyExists, Code::InvalidArgument, Code::ResourceExhausted, Code::FailedPrecondition];
+    let about_it = [
+        Code::AlreadyExists,
+        Code::FailedPrecondition,
+        Code::InvalidArgument,
+        Code::PermissionDenied,
+        Code::ResourceExhausted,
+    ];
     reason_of(status).is_some() && about_it.contains(&status.code())
 }
 

@@ -1,4 +1,4 @@
-//! What controllers ask of each other beside Raft: to write a registration, to name live sessions, to believe that one
+//! What controllers ask of each other beside Raft: to write a registration, to redeem a token, to name live sessions, to believe that one
 //! of them was removed. Every request is admitted by its identity first.
 
 use std::pin::Pin;
@@ -13,17 +13,24 @@ use super::backend::Backend;
 use crate::domain::command::{Registered, Registration};
 use crate::domain::ids::{ClusterId, ControllerId};
 use crate::domain::membership::Member;
+use crate::domain::token::{Redeemed, Redemption, TokenRefusal};
 use crate::proto::relay::relay_client::RelayClient;
 use crate::proto::relay::relay_server::{Relay, RelayServer};
-use crate::proto::relay::{RelayRegister, RemovedRequest, RemovedResponse, SessionsRequest, SessionsResponse};
+use crate::proto::relay::{
+    RedeemTokenResponse, RelayRedeemToken, RelayRegister, RemovedRequest, RemovedResponse, SessionsRequest,
+    SessionsResponse,
+};
 use crate::proto::router::RegisterResponse;
 use crate::raft::Node;
-use crate::rpc::convert::{registration, status};
+use crate::rpc::convert::{registration, status, token};
+use crate::rpc::guard::caller;
 
 /// Most bytes of one message.
 pub const RELAY_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sessions in one message: well within its limit with the longest ids and texts.
 const SESSIONS_PER_MESSAGE: usize = 256;
+/// Longest wait for a majority to confirm that this controller leads.
+const CONFIRMED_WITHIN: Duration = Duration::from_millis(800);
 /// Longest wait for a controller to hear that it was removed.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
 
@@ -48,8 +55,8 @@ impl Relay for RelayService {
     type SessionsStream = Pin<Box<dyn Stream<Item = Result<SessionsResponse, Status>> + Send>>;
 
     async fn register(&self, request: Request<RelayRegister>) -> Result<Response<RegisterResponse>, Status> {
-        let request = request.into_inner();
-        self.backend.node().admit(request.header.as_ref())?;
+        let (caller, request) = (caller(request.extensions()), request.into_inner());
+        self.backend.node().admit(&caller, request.header.as_ref())?;
         let wire = request.request.ok_or_else(|| Status::invalid_argument("a relayed registration without content"))?;
         let registration = registration::from_wire(wire)?;
         // A controller that forwards counts itself: less than one hop is none.
@@ -58,15 +65,38 @@ impl Relay for RelayService {
         Ok(Response::new(registration::answer(registered, cluster)))
     }
 
+    async fn redeem_token(&self, request: Request<RelayRedeemToken>) -> Result<Response<RedeemTokenResponse>, Status> {
+        let (caller, request) = (caller(request.extensions()), request.into_inner());
+        self.backend.node().admit(&caller, request.header.as_ref())?;
+        let hops = request.hops.max(1);
+        let redemption = token::from_wire(request)?;
+        let judgement = self.backend.redeem_once(&redemption, hops).await;
+        let judgement = judgement.ok_or_else(|| Status::unavailable("nobody leads who could judge the token"))?;
+        Ok(Response::new(token::answer(judgement)))
+    }
+
     async fn sessions(&self, request: Request<SessionsRequest>) -> Result<Response<Self::SessionsStream>, Status> {
-        let request = request.into_inner();
-        self.backend.node().admit(request.header.as_ref())?;
+        let (caller, request) = (caller(request.extensions()), request.into_inner());
+        self.backend.node().admit(&caller, request.header.as_ref())?;
+        if request.confirm_leads {
+            self.backend.confirm_leads().await?;
+        }
         let pages = self.backend.session_pages(request.count_only, &request.only, SESSIONS_PER_MESSAGE);
         Ok(Response::new(Box::pin(futures::stream::iter(pages.into_iter().map(Ok)))))
     }
 
     async fn removed(&self, request: Request<RemovedRequest>) -> Result<Response<RemovedResponse>, Status> {
-        let by = self.backend.node().admit(request.into_inner().header.as_ref())?;
+        let (caller, request) = (caller(request.extensions()), request.into_inner());
+        let by = self.backend.node().admit(&caller, request.header.as_ref())?;
+        let own = self.backend.node().me().id;
+        let believed = self.backend.node().read(|state| {
+            let applied = state.membership.as_ref();
+            let member = |id| applied.is_some_and(|applied| applied.membership.member(id).is_some());
+            member(by) || own.is_none_or(|own| !member(own))
+        });
+        if !believed {
+            return Err(Status::permission_denied("only a member says who was removed"));
+        }
         tracing::info!(%by, "hear that this controller was removed");
         self.backend.removed();
         Ok(Response::new(RemovedResponse {}))
@@ -74,6 +104,12 @@ impl Relay for RelayService {
 }
 
 impl Backend {
+    /// A controller that was deposed may not have heard of it: what it has applied says nothing of the cluster.
+    async fn confirm_leads(&self) -> Result<(), Status> {
+        let confirmed = self.node().read_barrier(CONFIRMED_WITHIN).await;
+        confirmed.map_err(|why| Status::failed_precondition(format!("this controller does not lead: {why}")))
+    }
+
     fn session_pages(&self, count_only: bool, only: &str, per_page: usize) -> Vec<SessionsResponse> {
         let applied_index = self.node().status().borrow().applied.map_or(0, |applied| applied.index);
         let page = |sessions| SessionsResponse {
@@ -129,6 +165,27 @@ pub(super) async fn register(
     registration::answer_from_wire(answer.get_ref()).ok_or_else(|| unreachable(to, &"its answer says nothing"))
 }
 
+/// Forwards a redemption to a controller. `None`: it could not judge it.
+pub(super) async fn redeem_token(
+    node: &Node,
+    to: ControllerId,
+    redemption: &Redemption,
+    hops: u32,
+    within: Duration,
+) -> Option<Result<Redeemed, TokenRefusal>> {
+    let (member, channel) = node.channel_to(to).ok()?;
+    let mut request = Request::new(token::to_wire(redemption, Some(node.header_to(&member)), hops));
+    request.set_timeout(within);
+    match tokio::time::timeout(within, client(channel).redeem_token(request)).await {
+        Ok(Ok(answer)) => token::answer_from_wire(answer.get_ref()),
+        Ok(Err(status)) => {
+            tracing::debug!(%to, error = status.message(), "a redemption was not judged; it is tried again");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
 /// Asks a controller for its live sessions, or only for their number.
 ///
 /// # Errors
@@ -143,7 +200,7 @@ pub(super) async fn sessions(
     let (member, channel) = node.channel_to(of).map_err(|why| unreachable(of, &why))?;
     let header = Some(node.header_to(&member));
     let gather = async {
-        let request = SessionsRequest { header, count_only, only: only.to_owned() };
+        let request = SessionsRequest { header, count_only, only: only.to_owned(), confirm_leads: false };
         let mut pages = client(channel).sessions(request).await?.into_inner();
         let mut all = SessionsResponse::default();
         while let Some(page) = pages.message().await? {
@@ -156,6 +213,19 @@ pub(super) async fn sessions(
     tokio::time::timeout(within, gather).await.unwrap_or_else(|_| Err(unreachable(of, &"no answer in time")))
 }
 
+/// How far the cluster is: the index that a leader had applied, after a majority confirmed that it leads.
+///
+/// # Errors
+/// Its status, or `Unavailable`; also of a controller that does not lead, or not any more.
+pub(super) async fn applied_by_leader(node: &Node, leader: ControllerId, within: Duration) -> Result<u64, Status> {
+    let (member, channel) = node.channel_to(leader).map_err(|why| unreachable(leader, &why))?;
+    let header = Some(node.header_to(&member));
+    let request = SessionsRequest { header, count_only: true, only: String::new(), confirm_leads: true };
+    let ask = async { client(channel).sessions(request).await?.into_inner().message().await };
+    let answer = tokio::time::timeout(within, ask).await.map_err(|_| unreachable(leader, &"no answer in time"))??;
+    answer.map(|page| page.applied_index).ok_or_else(|| unreachable(leader, &"its answer says nothing"))
+}
+
 /// Tells a controller that it was removed. It is no member any more, so its last record says where it listens.
 ///
 /// # Errors
@@ -164,7 +234,7 @@ pub(super) async fn tell_removed(node: &Node, member: &Member) -> Result<(), Sta
     let mut last = unreachable(member.id, &"it has no address");
     for address in &member.peer {
         let header = Some(node.header_to(member));
-        let tell = async { client(node.channel_at(address)).removed(RemovedRequest { header }).await };
+        let tell = async { client(node.channel_at(address, member.id)).removed(RemovedRequest { header }).await };
         match tokio::time::timeout(TELL_WITHIN, tell).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(status)) => last = status,

@@ -1,11 +1,13 @@
 //! The ports of a running controller: which services each of them serves, and within which limits.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, Stream, StreamExt};
 use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -13,23 +15,29 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::accept::{Connections, Listen};
+use super::accept::{Connection, Connections, Limits, LocalSocket, Secured};
 use super::backend::Backend;
 use super::hub::SESSIONS_MAX;
 use super::listeners::{AdminSocket, Listeners};
 use super::relay::RelayService;
 use super::tasks::Tasks;
+use crate::domain::access;
 use crate::ops;
 use crate::proto::DESCRIPTORS;
 use crate::raft::RaftRole;
 use crate::rpc::admin_service::AdminService;
 use crate::rpc::control_plane::{ControlPlane, LeaderSight};
+use crate::rpc::enrolment_service::EnrolmentService;
+use crate::rpc::guard::{Judge, guarded};
 use crate::rpc::router_service::{Pace, RouterService, STREAMS_PER_CONNECTION_MAX};
+use crate::tls::Door;
 
 /// Most connections of operators and other controllers' forwarded requests.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// Most connections to the local socket: whoever fills the admin port may not keep operators from it.
+const SOCKET_CONNECTIONS_MAX: usize = 32;
 /// Most connections of other controllers: a few from each of 64.
-const PEER_CONNECTIONS_MAX: usize = 1_024;
+const PEER_CONNECTIONS_MAX: usize = 512;
 /// An answer has to begin within this time; longer than anything that waits for an election.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// A silent connection is asked after this time whether it lives, and has as long again to answer.
@@ -40,6 +48,8 @@ const HEADER_BYTES_MAX: u32 = 16 * 1024;
 const PENDING_RESETS_MAX: usize = 32;
 /// How often the gRPC health service looks whether routers are served.
 const HEALTH_EVERY: Duration = Duration::from_millis(200);
+/// Between the end of somebody's access and the end of its open connections.
+const REVOKED_CLOSED_AFTER: Duration = Duration::from_millis(400);
 /// Open streams get this long to end at a stop, before their connections are closed.
 pub(super) const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
@@ -48,7 +58,7 @@ pub(super) const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 pub(super) struct Services {
     stop: CancellationToken,
     stop_peers: CancellationToken,
-    connections: [Connections; 3],
+    connections: [Connections; 5],
     outside: Vec<JoinHandle<()>>,
     peers: JoinHandle<()>,
     _socket: Option<AdminSocket>,
@@ -58,30 +68,49 @@ impl Services {
     /// Serves every port.
     pub(super) fn start(backend: &Arc<Backend>, listeners: Listeners, registry: Registry, pace: Pace) -> Self {
         let (stop, stop_peers) = (CancellationToken::new(), CancellationToken::new());
-        let routers = Connections::new(SESSIONS_MAX + SESSIONS_MAX / 4);
-        let (admins, peers) = (Connections::new(ADMIN_CONNECTIONS_MAX), Connections::new(PEER_CONNECTIONS_MAX));
+        let metrics = backend.metrics.clone();
+        let connections = |port, limits| Connections::new(limits, metrics.connections_refused(port));
+        let routers = connections("router", Limits::of(SESSIONS_MAX + SESSIONS_MAX / 4).with_few_anonymous());
+        let admins = connections("admin", Limits::of(ADMIN_CONNECTIONS_MAX));
+        let peers =
+            connections("peer", Limits { per_identity: PEER_CONNECTIONS_MAX, ..Limits::of(PEER_CONNECTIONS_MAX) });
+        let local = connections("socket", Limits::of(SOCKET_CONNECTIONS_MAX));
+        let probes = connections("http", Limits::of(ops::http::CONNECTIONS_MAX).with_passing_strangers());
+        let gate = |door| Secured(backend.security.clone(), door);
         let Listeners { peer, router, admin, http, mut socket } = listeners;
 
         let mut outside = Vec::new();
         let tasks = &backend.tasks;
-        outside.push(serve(("router port", tasks), router, &routers, router_routes(backend, pace, &stop), &stop));
-        outside.push(serve(("admin port", tasks), admin, &admins, admin_routes(backend), &stop));
+        let coming = routers.incoming(router, gate(Door::Router));
+        outside.push(serve(("router port", tasks), coming, router_routes(backend, pace, &stop), &stop));
+        let coming = admins.incoming(admin, gate(Door::Admin));
+        outside.push(serve(("admin port", tasks), coming, admin_routes(backend), &stop));
         if let Some(socket) = socket.as_mut().and_then(AdminSocket::take) {
-            outside.push(serve(("admin socket", tasks), socket, &admins, admin_routes(backend), &stop));
+            let coming = local.incoming(socket, LocalSocket);
+            outside.push(serve(("admin socket", tasks), coming, admin_routes(backend), &stop));
         }
         let surface =
             ops::Surface { registry: Arc::new(registry), checks: checks(backend), routes: Default::default() };
-        outside.push(tasks.spawn("http port", ops::serve(http, surface, stop_peers.clone().cancelled_owned())));
+        let coming = probes.incoming(http, gate(Door::Http));
+        outside.push(tasks.spawn("http port", ops::serve(coming, surface, stop_peers.clone().cancelled_owned())));
 
-        let relay = Routes::new(RelayService::server(backend.clone()));
-        let incoming = peers.incoming(peer);
+        let routes = Routes::new(RelayService::server(backend.clone())).add_service(backend.node().peer_service());
+        let routes = guarded(routes, judge(backend));
+        let incoming = peers.incoming(peer, gate(Door::Peer)).map(|connection| {
+            connection.map(|connection| {
+                let caller = connection.caller().clone();
+                (connection, caller)
+            })
+        });
         let (node, ended) = (backend.node().clone(), stop_peers.clone());
         let peer_port = tasks.spawn("peer port", async move {
-            if let Err(error) = node.serve_peers_on(incoming, relay, ended.cancelled_owned()).await {
+            if let Err(error) = node.serve_peers_on(incoming, routes, ended.cancelled_owned()).await {
                 tracing::error!(%error, "the peer port ended; restart this controller");
             }
         });
-        Self { stop, stop_peers, connections: [routers, admins, peers], outside, peers: peer_port, _socket: socket }
+        let connections = [routers, admins, local, peers, probes];
+        tasks.follow("revocation", close_the_revoked(backend.clone(), connections.clone()));
+        Self { stop, stop_peers, connections, outside, peers: peer_port, _socket: socket }
     }
 
     /// Ends the ports of routers and operators: no new connection, open streams end by themselves or are closed.
@@ -90,9 +119,11 @@ impl Services {
         let mut http = self.outside.pop();
         let ended = futures::future::join_all(self.outside.iter_mut());
         if tokio::time::timeout(CLOSE_WITHIN, ended).await.is_err() {
-            let [routers, admins, _] = &self.connections;
-            tracing::debug!(open = routers.count() + admins.count(), "close connections that did not end");
-            [routers, admins].into_iter().for_each(Connections::close_all);
+            let [routers, admins, local, ..] = &self.connections;
+            let outside = [routers, admins, local];
+            let open: usize = outside.iter().map(|port| port.count()).sum();
+            tracing::debug!(open, "close connections that did not end");
+            outside.into_iter().for_each(Connections::close_all);
         }
         self.outside = http.take().into_iter().collect();
     }
@@ -108,17 +139,12 @@ impl Services {
     }
 }
 
-fn serve<L: Listen>(
+fn serve<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     (name, tasks): (&'static str, &Tasks),
-    listener: L,
-    connections: &Connections,
+    incoming: impl Stream<Item = io::Result<Connection<Io>>> + Send + 'static,
     routes: Routes,
     stop: &CancellationToken,
-) -> JoinHandle<()>
-where
-    L::Io: tonic::transport::server::Connected<ConnectInfo: Clone + Send + Sync + 'static>,
-{
-    let incoming = connections.incoming(listener);
+) -> JoinHandle<()> {
     let stop = stop.clone().cancelled_owned();
     tasks.spawn(name, async move {
         if let Err(error) = server(routes, incoming, stop).await {
@@ -128,20 +154,11 @@ where
 }
 
 /// Every limit of a port in one place. No connection age: a session lives as long as its router.
-async fn server<I, Io>(
+async fn server<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     routes: Routes,
-    incoming: I,
+    incoming: impl Stream<Item = io::Result<Connection<Io>>>,
     stop: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error>
-where
-    I: futures::Stream<Item = std::io::Result<super::accept::Connection<Io>>>,
-    Io: tokio::io::AsyncRead
-        + tokio::io::AsyncWrite
-        + tonic::transport::server::Connected<ConnectInfo: Clone + Send + Sync + 'static>
-        + Unpin
-        + Send
-        + 'static,
-{
+) -> Result<(), tonic::transport::Error> {
     Server::builder()
         .concurrency_limit_per_connection(STREAMS_PER_CONNECTION_MAX as usize)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
@@ -159,11 +176,22 @@ fn router_routes(backend: &Arc<Backend>, pace: Pace, stop: &CancellationToken) -
     let (reporter, health) = tonic_health::server::health_reporter();
     let report = stop.clone().run_until_cancelled_owned(report_health(backend.clone(), reporter));
     backend.tasks.spawn("health", report.map(drop));
-    let mut routes = Routes::new(RouterService::server(backend.clone(), pace)).add_service(health);
+    let mut routes = Routes::new(RouterService::server(backend.clone(), pace))
+        .add_service(EnrolmentService::server(backend.clone()))
+        .add_service(health);
     if let Some(reflection) = reflection("pilothouse.router.v1.RouterControl") {
         routes = routes.add_service(reflection);
     }
-    routes
+    guarded(routes, judge(backend))
+}
+
+/// Who may call what, as the applied state has it now.
+fn judge(backend: &Arc<Backend>) -> Judge {
+    let backend = backend.clone();
+    Arc::new(move |path, caller| {
+        let standing = caller.role().map(|role| backend.standing_of(role)).unwrap_or_default();
+        access::judge(path, caller, standing).map(drop).inspect_err(|why| backend.metrics.call_denied(why.code()))
+    })
 }
 
 fn admin_routes(backend: &Arc<Backend>) -> Routes {
@@ -172,7 +200,7 @@ fn admin_routes(backend: &Arc<Backend>) -> Routes {
     if let Some(reflection) = reflection("pilothouse.admin.v1.Admin") {
         routes = routes.add_service(reflection);
     }
-    routes
+    guarded(routes, judge(backend))
 }
 
 /// Says what one port serves. Without it everything else works, so a fault here is only told.
@@ -194,6 +222,29 @@ async fn report_health(backend: Arc<Backend>, reporter: HealthReporter) {
         let status = if backend.standing().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
         reporter.set_service_status("pilothouse.router.v1.RouterControl", status).await;
         tokio::time::sleep(HEALTH_EVERY).await;
+    }
+}
+
+/// Whoever was banned or removed is let into nothing new as soon as that is applied here, and loses its connections a
+/// moment later: a goodbye is still on its way, or the answer to the operator who removed it.
+async fn close_the_revoked(backend: Arc<Backend>, connections: [Connections; 5]) {
+    let mut standings = backend.standings();
+    loop {
+        standings.borrow_and_update();
+        tokio::time::sleep(REVOKED_CLOSED_AFTER).await;
+        for port in &connections {
+            let revoked = port.identities().into_iter().filter(|role| {
+                let standing = backend.standing_of(role);
+                standing.retired || standing.banned
+            });
+            for role in revoked {
+                let closed = port.close(&role);
+                tracing::info!(%role, closed, "closed the connections of somebody who was removed or banned");
+            }
+        }
+        if standings.changed().await.is_err() {
+            return;
+        }
     }
 }
 

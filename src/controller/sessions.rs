@@ -65,7 +65,13 @@ impl Backend {
             ids.truncate(page.limit);
             let line = |id: &RouterId| {
                 let sessions = gathered.sessions.get(id).map(Vec::as_slice).unwrap_or_default();
-                status::router(id, state.routers.get(id).map(|record| &**record), sessions, current)
+                status::router(
+                    id,
+                    state.routers.get(id).map(|record| &**record),
+                    sessions,
+                    current,
+                    state.banned.contains(id),
+                )
             };
             admin::ListRoutersResponse {
                 routers: ids.iter().map(line).collect(),
@@ -120,16 +126,18 @@ fn members(state: &ClusterState) -> Vec<ControllerId> {
     applied.map(|applied| applied.membership.members().map(|member| member.id).collect()).unwrap_or_default()
 }
 
-/// The ids of the page and one more, ordered: registered ones and those that are only live.
+/// The ids of the page and one more, ordered: registered ones, those that are only live, and banned ones.
 fn matching(state: &ClusterState, gathered: &Gathered, page: &RouterPage) -> Vec<RouterId> {
     if let Some(only) = &page.only {
-        let known = state.routers.contains_key(only) || gathered.sessions.contains_key(only);
+        let registered = state.routers.contains_key(only) || state.banned.contains(only);
+        let known = registered || gathered.sessions.contains_key(only);
         return known.then(|| only.clone()).into_iter().collect();
     }
     let from = page.after.as_ref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
     let range = (from, std::ops::Bound::Unbounded);
     let registered = state.routers.range::<RouterId, _>(range).map(|(id, _)| id).take(page.limit + 1);
     let live = gathered.sessions.range::<RouterId, _>(range).map(|(id, _)| id).take(page.limit + 1);
-    let both: BTreeSet<_> = registered.chain(live).collect();
-    both.into_iter().take(page.limit + 1).cloned().collect()
+    let banned = state.banned.range::<RouterId, _>(range).take(page.limit + 1);
+    let all: BTreeSet<_> = registered.chain(live).chain(banned).collect();
+    all.into_iter().take(page.limit + 1).cloned().collect()
 }

@@ -12,6 +12,8 @@ use super::controller_list::{ClusterIdentity, PublicKey};
 use super::feature::{Announcement, FeatureLevel, SOFTWARE_VERSION_BYTES_MAX};
 use super::ids::{BootId, RouterId};
 use super::negotiation::ProtocolRange;
+use super::state::BANNED_ROUTERS_MAX;
+use super::token::{Redeemed, Redemption, Token, TokenRefusal};
 
 /// Most registrations in one log entry.
 pub const REGISTRATIONS_PER_ENTRY_MAX: usize = 512;
@@ -43,6 +45,25 @@ pub enum Change {
     Forget(RouterId),
     /// A controller says what its build can read and write.
     Announce(Announcement),
+    /// Forgets a router, and refuses it from then on.
+    Ban(RouterId),
+    /// Lifts the ban of a router.
+    Allow(RouterId),
+    /// Makes a join token.
+    CreateToken(Token),
+    /// Binds a join token to the first key that asks with it.
+    RedeemToken(Redemption),
+}
+
+impl Change {
+    /// What a build must be able to read for this.
+    #[must_use]
+    pub const fn level(&self) -> FeatureLevel {
+        match self {
+            Self::Found { .. } | Self::Register(_) | Self::Forget(_) | Self::Announce(_) => FeatureLevel::ONE,
+            Self::Ban(_) | Self::Allow(_) | Self::CreateToken(_) | Self::RedeemToken(_) => FeatureLevel::TWO,
+        }
+    }
 }
 
 /// What a router says of itself.
@@ -77,6 +98,20 @@ pub enum Outcome {
         /// `false` when nothing had to be done.
         existed: bool,
     },
+    /// The router is banned now.
+    Banned {
+        /// Whether it was registered.
+        existed: bool,
+    },
+    /// The router is not banned any more.
+    Allowed {
+        /// Whether it was banned.
+        existed: bool,
+    },
+    /// When the token expires, in milliseconds since 1970, if it was made.
+    TokenCreated(Result<u64, TokenRefusal>),
+    /// What the redemption did.
+    TokenRedeemed(Result<Redeemed, TokenRefusal>),
     /// The command does not apply to this state.
     Refused(CommandRefusal),
 }
@@ -125,6 +160,12 @@ pub enum RegistrationRefusal {
         /// The limit.
         limit: usize,
     },
+    /// An operator banned the router.
+    #[error("router {router} is banned from the cluster")]
+    Banned {
+        /// Whose.
+        router: RouterId,
+    },
 }
 
 impl RegistrationRefusal {
@@ -136,6 +177,7 @@ impl RegistrationRefusal {
             Self::Conflict { .. } => "registration_conflict",
             Self::Full { .. } => "routers_full",
             Self::OverLimit { .. } => "over_limit",
+            Self::Banned { .. } => "banned",
         }
     }
 }
@@ -157,18 +199,59 @@ pub enum CommandRefusal {
         "the announced router protocols have none in common with the other members': install a neighbouring version"
     )]
     NoCommonProtocol,
+    /// As many routers are banned as a cluster remembers.
+    #[error("{BANNED_ROUTERS_MAX} routers are banned, which is the limit")]
+    BansFull,
+    /// A member's build could not read it.
+    #[error("a member of the cluster runs a version that knows no bans")]
+    NotAllUpgraded,
+}
+
+impl CommandRefusal {
+    /// Stable name. Appended, never edited.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AlreadyFounded => "already_founded",
+            Self::NotAMember => "not_a_member",
+            Self::VersionTooLong => "version_too_long",
+            Self::NoCommonProtocol => "no_common_protocol",
+            Self::BansFull => "bans_full",
+            Self::NotAllUpgraded => "not_all_upgraded",
+        }
+    }
+
+    /// What to do; empty when the message says it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NotAllUpgraded => "upgrade every controller first: `pilothouse cluster status` shows their versions",
+            Self::BansFull => "lift bans that are not needed any more with `pilothouse routers allow`",
+            Self::AlreadyFounded | Self::NotAMember | Self::VersionTooLong | Self::NoCommonProtocol => "",
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Found { identity, level } => write!(f, "found cluster {} at level {level}", identity.cluster),
+            Self::Register(routers) => write!(f, "register {} routers", routers.len()),
+            Self::Forget(router) => write!(f, "forget router {router}"),
+            Self::Announce(announcement) => {
+                write!(f, "announce {} of controller {}", announcement.software_version, announcement.controller)
+            }
+            Self::Ban(router) => write!(f, "ban router {router}"),
+            Self::Allow(router) => write!(f, "allow router {router}"),
+            Self::CreateToken(token) => write!(f, "create a token for router {}", token.subject),
+            Self::RedeemToken(redemption) => write!(f, "redeem a token for router {}", redemption.subject),
+        }
+    }
 }
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.change {
-            Change::Found { identity, level } => write!(f, "found cluster {} at level {level}", identity.cluster),
-            Change::Register(routers) => write!(f, "register {} routers", routers.len()),
-            Change::Forget(router) => write!(f, "forget router {router}"),
-            Change::Announce(announcement) => {
-                write!(f, "announce {} of controller {}", announcement.software_version, announcement.controller)
-            }
-        }
+        self.change.fmt(f)
     }
 }
 
@@ -178,6 +261,12 @@ impl fmt::Display for Outcome {
             Self::Done => f.write_str("done"),
             Self::Registered(outcomes) => write!(f, "{} registrations", outcomes.len()),
             Self::Forgotten { existed } => write!(f, "forgotten (existed: {existed})"),
+            Self::Banned { existed } => write!(f, "banned (existed: {existed})"),
+            Self::Allowed { existed } => write!(f, "allowed (was banned: {existed})"),
+            Self::TokenCreated(Ok(expires_ms)) => write!(f, "created a token until {expires_ms}"),
+            Self::TokenRedeemed(Ok(Redeemed::First)) => f.write_str("redeemed a token"),
+            Self::TokenRedeemed(Ok(Redeemed::Again)) => f.write_str("redeemed a token once more"),
+            Self::TokenCreated(Err(refusal)) | Self::TokenRedeemed(Err(refusal)) => refusal.fmt(f),
             Self::Refused(refusal) => refusal.fmt(f),
         }
     }

@@ -44,10 +44,10 @@ pub struct Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEndpoint {
     /// Neither `http://` nor `https://`.
-    #[error("does not start with http:// or https://: write it as http://HOST:PORT")]
+    #[error("does not start with http:// or https://: write it as https://HOST:PORT")]
     Scheme,
     /// No host before the port.
-    #[error("has no host: write it as http://HOST:PORT")]
+    #[error("has no host: write it as https://HOST:PORT")]
     NoHost,
     /// Host longer than [`HOST_BYTES_MAX`].
     #[error("has a host of {length} bytes, the limit is {HOST_BYTES_MAX}")]
@@ -77,7 +77,7 @@ pub enum InvalidEndpoint {
         host: String,
     },
     /// No port, or one outside of 1 to 65535, or something after it.
-    #[error("has no port between 1 and 65535 at its end: write it as http://HOST:PORT")]
+    #[error("has no port between 1 and 65535 at its end: write it as https://HOST:PORT")]
     Port,
 }
 

@@ -1,7 +1,7 @@
 //! What the whole cluster may write: the feature level, and what each controller announces that it can read.
 //!
-//! Level 1 is committed when a cluster is founded. Raising it is a later concern; the values have their place now,
-//! since a log written without them could not be told from one that needs more.
+//! Level 1 is committed when a cluster is founded. The first entry that needs a higher one raises it, and is not written
+//! before every member has announced a build that reads it: from then on an older build stops and says why.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -17,10 +17,12 @@ use super::negotiation::ProtocolRange;
 pub struct FeatureLevel(NonZeroU32);
 
 impl FeatureLevel {
-    /// The level at which clusters are founded, and the newest that this build reads and writes.
+    /// The level at which clusters are founded.
     pub const ONE: Self = Self(NonZeroU32::MIN);
+    /// Bans and join tokens. A cluster comes to it with the first of these, once all its members can read them.
+    pub const TWO: Self = Self(NonZeroU32::MIN.saturating_add(1));
     /// The newest level that this build can read.
-    pub const SUPPORTED: Self = Self::ONE;
+    pub const SUPPORTED: Self = Self::TWO;
 
     /// The level, or `None` for 0, which the wire reads as absent.
     #[must_use]

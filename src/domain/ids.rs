@@ -155,6 +155,11 @@ name!(
     ControllerName,
     "controller name"
 );
+name!(
+    /// An operator, as an admin certificate names one: `[A-Za-z0-9._-]{1,63}`.
+    AdminId,
+    "admin id"
+);
 
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
@@ -234,6 +239,12 @@ random_id!(
     /// Which recovery began an epoch: two recoveries in one second are told apart by it.
     RecoveryId,
     "recovery id"
+);
+
+random_id!(
+    /// Which join token.
+    TokenId,
+    "token id"
 );
 
 fn check_name(kind: &'static str, text: &str) -> Result<(), InvalidId> {

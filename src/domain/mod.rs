@@ -12,10 +12,15 @@
 //! | [`acceptance`] | may this offered list replace the held one? |
 //! | [`negotiation`] | which protocol do the two of us speak? |
 //! | [`command`], [`state`] | what does a log entry change? |
+//! | [`principal`] | who is it, according to its certificate? |
+//! | [`access`] | who may call what? |
+//! | [`token`] | who may ask for a certificate, once? |
 //! | [`feature`] | what may the whole cluster write? |
 //! | [`retry`] | how long until the next attempt? |
+//! | [`pace`] | how often may somebody do this? |
 
 pub mod acceptance;
+pub mod access;
 pub mod command;
 pub mod controller_list;
 pub mod endpoint;
@@ -23,10 +28,13 @@ pub mod feature;
 pub mod ids;
 pub mod membership;
 pub mod negotiation;
+pub mod pace;
+pub mod principal;
 pub mod retry;
 #[doc(hidden)]
 pub mod samples;
 pub mod state;
+pub mod token;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -114,6 +114,7 @@ pub fn registration_refusals() -> Vec<RegistrationRefusal> {
         R::Conflict { .. } => R::Conflict { router: router() },
         R::Full { .. } => R::Full { limit: 1 },
         R::OverLimit { .. } => R::OverLimit { router: router(), what: "the size of the labels", limit: 1 },
+        R::Banned { .. } => R::Banned { router: router() },
     )
 }
 

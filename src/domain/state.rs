@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::access::Standing;
 use super::command::{
     Change, Command, CommandRefusal, LABEL_BYTES_MAX, Outcome, Registered, Registration, RegistrationRefusal,
 };
@@ -16,9 +17,13 @@ use super::feature::{Announcement, FeatureLevel, SOFTWARE_VERSION_BYTES_MAX};
 use super::ids::{BootId, ControllerId, RouterId};
 use super::membership::Membership;
 use super::negotiation::ProtocolRange;
+use super::principal::Role;
+use super::token::Tokens;
 
 /// Most routers in a cluster.
 pub const ROUTERS_MAX: usize = 1_000_000;
+/// Most banned routers that a cluster remembers: a few MiB of ids in memory and in a snapshot.
+pub const BANNED_ROUTERS_MAX: usize = 100_000;
 /// How many earlier boots of a router are remembered, so that their delayed registrations are recognised.
 pub const SUPERSEDED_BOOTS_MAX: usize = 8;
 
@@ -77,6 +82,10 @@ pub struct ClusterState {
     pub announcements: BTreeMap<ControllerId, Announcement>,
     /// All routers.
     pub routers: BTreeMap<RouterId, Arc<RouterRecord>>,
+    /// Routers that are refused; at most [`BANNED_ROUTERS_MAX`]. None of them is in `routers`.
+    pub banned: BTreeSet<RouterId>,
+    /// Join tokens: at most [`super::token::TOKENS_MAX`], expired ones included until the next is made.
+    pub tokens: Tokens,
 }
 
 impl ClusterState {
@@ -89,6 +98,10 @@ impl ClusterState {
             Change::Register(routers) => Outcome::Registered(routers.iter().map(|r| self.register(r)).collect()),
             Change::Forget(router) => Outcome::Forgotten { existed: self.routers.remove(router).is_some() },
             Change::Announce(announcement) => self.announce(announcement),
+            Change::Ban(router) => self.ban(router),
+            Change::Allow(router) => Outcome::Allowed { existed: self.banned.remove(router) },
+            Change::CreateToken(token) => Outcome::TokenCreated(self.create_token(token)),
+            Change::RedeemToken(redemption) => Outcome::TokenRedeemed(self.redeem_token(redemption)),
         }
     }
 
@@ -159,6 +172,32 @@ impl ClusterState {
         Ok(())
     }
 
+    /// What [`Change::Ban`] would say to this router now.
+    ///
+    /// # Errors
+    /// [`CommandRefusal`].
+    pub fn judge_ban(&self, router: &RouterId) -> Result<(), CommandRefusal> {
+        if !self.all_read(FeatureLevel::TWO) {
+            return Err(CommandRefusal::NotAllUpgraded);
+        }
+        let full = self.banned.len() >= BANNED_ROUTERS_MAX && !self.banned.contains(router);
+        if full { Err(CommandRefusal::BansFull) } else { Ok(()) }
+    }
+
+    /// What this state has against somebody. It may only deny: whoever it does not know may be newer than it is.
+    #[must_use]
+    pub fn standing(&self, role: &Role) -> Standing {
+        match role {
+            Role::Controller(id) => {
+                let Some(applied) = &self.membership else { return Standing::default() };
+                let (member, used) = (applied.membership.member(*id).is_some(), self.used_ids.contains(id));
+                Standing { retired: used && !member, joining: !used && !member, banned: false }
+            }
+            Role::Router(router) => Standing { banned: self.banned.contains(router), ..Standing::default() },
+            Role::Admin(_) => Standing::default(),
+        }
+    }
+
     /// What [`Change::Register`] would say to this registration now. A leader asks before it proposes: a repeated,
     /// identical registration costs no log entry.
     ///
@@ -174,8 +213,11 @@ impl ClusterState {
         registration: &Registration,
         routers_max: usize,
     ) -> Result<Registered, RegistrationRefusal> {
-        check_limits(registration)?;
         let router = || registration.router.clone();
+        if self.banned.contains(&registration.router) {
+            return Err(RegistrationRefusal::Banned { router: router() });
+        }
+        check_limits(registration)?;
         let Some(record) = self.routers.get(&registration.router) else {
             let full = self.routers.len() >= routers_max;
             return if full { Err(RegistrationRefusal::Full { limit: routers_max }) } else { Ok(Registered::New) };
@@ -203,6 +245,17 @@ impl ClusterState {
         }
     }
 
+    /// Whether every member's build reads this level. A member that has not announced yet is taken to be a build like
+    /// this one.
+    pub(super) fn all_read(&self, level: FeatureLevel) -> bool {
+        self.level >= Some(level) || self.announcements.values().all(|announced| announced.level_max >= level)
+    }
+
+    /// Something of this level is applied: a build that cannot read it has no place here any more.
+    pub(super) fn raise_to(&mut self, level: FeatureLevel) {
+        self.level = self.level.map(|current| current.max(level));
+    }
+
     fn found(&mut self, identity: ClusterIdentity, level: FeatureLevel) -> Outcome {
         if self.identity.is_some() {
             return Outcome::Refused(CommandRefusal::AlreadyFounded);
@@ -210,6 +263,17 @@ impl ClusterState {
         self.identity = Some(identity);
         self.level = Some(level);
         Outcome::Done
+    }
+
+    fn ban(&mut self, router: &RouterId) -> Outcome {
+        if let Err(refusal) = self.judge_ban(router) {
+            return Outcome::Refused(refusal);
+        }
+        self.raise_to(FeatureLevel::TWO);
+        self.banned.insert(router.clone());
+        // Else one that it still has would make it a certificate as soon as the ban is lifted.
+        self.tokens.retain(|_, token| token.subject != *router);
+        Outcome::Banned { existed: self.routers.remove(router).is_some() }
     }
 
     fn announce(&mut self, announcement: &Announcement) -> Outcome {

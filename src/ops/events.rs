@@ -80,8 +80,38 @@ pub enum Event {
         /// Which router.
         router: String,
     },
+    /// Somebody asked for a certificate with a token that is worth nothing.
+    EnrolmentRefused {
+        /// For which router, as it says.
+        router: String,
+        /// `TokenRefusal::code`.
+        reason: &'static str,
+        /// The refusal.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// This controller was removed from the cluster.
     Removed,
+    /// Certificate, key or trusted issuers were replaced on disk, and are in use.
+    CertificateReplaced {
+        /// Whose certificate it is.
+        principal: String,
+    },
+    /// What lies on disk cannot be used; what was read earlier stays in use.
+    CertificateUnusable {
+        /// Which file, and why.
+        message: String,
+    },
+    /// A certificate ends soon, or has ended.
+    CertificateExpires {
+        /// Which file, by its usual name: `certificate`, `ca-routers`, …
+        certificate: &'static str,
+        /// How soon.
+        within: &'static str,
+        /// Whether it has ended.
+        over: bool,
+    },
 }
 
 impl Event {
@@ -96,7 +126,11 @@ impl Event {
             Self::PublicationWithheld { .. } => "publication_withheld",
             Self::RouterRefused { .. } => "router_refused",
             Self::SessionSuperseded { .. } => "session_superseded",
+            Self::EnrolmentRefused { .. } => "enrolment_refused",
             Self::Removed => "removed",
+            Self::CertificateReplaced { .. } => "certificate_replaced",
+            Self::CertificateUnusable { .. } => "certificate_unusable",
+            Self::CertificateExpires { .. } => "certificate_expires",
         }
     }
 
@@ -104,9 +138,14 @@ impl Event {
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::PublicationWithheld { .. } | Self::NotSaved { .. } => Severity::Error,
-            Self::SessionSuperseded { .. } | Self::Removed => Severity::Info,
-            Self::OfferRefused { .. }
+            Self::PublicationWithheld { .. } | Self::NotSaved { .. } | Self::CertificateUnusable { .. } => {
+                Severity::Error
+            }
+            Self::CertificateExpires { over: true, .. } => Severity::Error,
+            Self::SessionSuperseded { .. } | Self::Removed | Self::CertificateReplaced { .. } => Severity::Info,
+            Self::CertificateExpires { .. } => Severity::Warning,
+            Self::EnrolmentRefused { .. }
+            | Self::OfferRefused { .. }
             | Self::FellBack { .. }
             | Self::FileSetAside { .. }
             | Self::RouterRefused { .. } => Severity::Warning,
@@ -118,6 +157,7 @@ impl Event {
     pub fn hint(&self) -> &str {
         match self {
             Self::OfferRefused { hint, .. } => hint,
+            Self::EnrolmentRefused { hint, .. } => hint,
             Self::FellBack { .. } => {
                 "routers recover by themselves as soon as one controller answers; see what is wrong with the better source"
             }
@@ -134,6 +174,11 @@ impl Event {
             Self::SessionSuperseded { .. } => "if this repeats, two routers use one id: give each its own",
             Self::Removed => {
                 "its data stays; stop the process, or wipe its data directory to let it join as a new controller"
+            }
+            Self::CertificateReplaced { .. } => "nothing: open connections keep the earlier one until they end",
+            Self::CertificateUnusable { .. } => "repair the file; it is read again as soon as it changes",
+            Self::CertificateExpires { .. } => {
+                "renew it: `pilothouse pki renew`; it is taken over without a restart as soon as the file changes"
             }
         }
     }
@@ -153,7 +198,20 @@ impl fmt::Display for Event {
             Self::SessionSuperseded { router } => {
                 write!(f, "router {router} opened a newer session; the older one ends")
             }
+            Self::EnrolmentRefused { router, reason, message, .. } => {
+                write!(f, "refused a certificate to somebody who says to be router {router}: {message} ({reason})")
+            }
             Self::Removed => f.write_str("this controller was removed from the cluster"),
+            Self::CertificateReplaced { principal } => write!(f, "the certificate of {principal} was replaced"),
+            Self::CertificateUnusable { message } => {
+                write!(f, "the certificates on disk cannot be used, the earlier ones stay in use: {message}")
+            }
+            Self::CertificateExpires { certificate, over: true, .. } => {
+                write!(f, "a certificate ({certificate}) has ended: others refuse it")
+            }
+            Self::CertificateExpires { certificate, within, .. } => {
+                write!(f, "a certificate ({certificate}) ends {within}")
+            }
         }
     }
 }

@@ -6,4 +6,4 @@ pub mod events;
 pub mod http;
 
 pub use check::Check;
-pub use http::{Listener, Surface, serve};
+pub use http::{Incoming, Surface, serve};

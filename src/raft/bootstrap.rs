@@ -15,6 +15,7 @@ use super::identity::{self, Known, Parsed, Stranger};
 use super::node::Node;
 use super::peer_record::PeerRecord;
 use super::settings::{Bootstrap, InitialMember};
+use crate::domain::access::Caller;
 use crate::domain::controller_list::{ClusterIdentity, Epoch};
 use crate::domain::ids::{ClusterId, ControllerId};
 use crate::domain::membership::{self, Member, Unfoundable};
@@ -147,7 +148,7 @@ async fn identify_all(node: &Node, members: &[InitialMember]) -> Result<Vec<(Con
     let mut seen = BTreeSet::from([node.me().incarnation]);
     for member in members.iter().filter(|member| node.settings().id != Some(member.id)) {
         let id = member.id;
-        let record = node.identify(&member.peer).await.map_err(|reason| Obstacle::Silent { id, reason })?;
+        let record = node.identify(&member.peer, Some(id)).await.map_err(|reason| Obstacle::Silent { id, reason })?;
         if !seen.insert(record.incarnation) {
             return Err(Obstacle::Twice);
         }
@@ -171,7 +172,7 @@ async fn watch(node: &Node, members: &[InitialMember]) -> Result<(), Obstacle> {
     let mut formed = None;
     for member in members.iter().filter(|member| node.settings().id != Some(member.id)) {
         let id = member.id;
-        let record = node.identify(&member.peer).await.map_err(|reason| Obstacle::Silent { id, reason })?;
+        let record = node.identify(&member.peer, Some(id)).await.map_err(|reason| Obstacle::Silent { id, reason })?;
         // While a cluster is being founded, its members have its id and no entry yet.
         formed = formed.or(record.cluster.filter(|_| record.last_log.is_some()).map(|(cluster, _)| (id, cluster)));
     }
@@ -188,8 +189,15 @@ async fn watch(node: &Node, members: &[InitialMember]) -> Result<(), Obstacle> {
 }
 
 /// Whether this controller lets itself be enlisted, and as what.
-pub(super) fn judge_enlistment(node: &Node, header: Option<&Header>) -> Result<Assignment, EnlistRefusal> {
+pub(super) fn judge_enlistment(
+    node: &Node,
+    caller: &Caller,
+    header: Option<&Header>,
+) -> Result<Assignment, EnlistRefusal> {
     let Parsed { sender, target: (id, incarnation) } = Parsed::new(header)?;
+    if !caller.may_speak_for_controller(sender.id) {
+        return Err(Stranger::OtherCertificate { caller: caller.to_string(), id: sender.id }.into());
+    }
     let me = node.me();
     if incarnation != me.incarnation {
         return Err(Stranger::OtherIncarnation { id, meant: incarnation, own: me.incarnation }.into());
@@ -201,7 +209,7 @@ pub(super) fn judge_enlistment(node: &Node, header: Option<&Header>) -> Result<A
             return Err(EnlistRefusal::Taken { cluster: own_cluster, epoch: own_epoch });
         }
         // A repeated question after a lost answer. From now on whoever asks is admitted as in every other message.
-        node.read(|state| identity::admit(&me, Known::from(state), header))?;
+        node.read(|state| identity::admit(&me, Known::new(state, node.hears()), caller, header))?;
         return Ok(assignment);
     }
     if let Some(configured) = node.settings().id.filter(|configured| *configured != id) {

@@ -116,7 +116,8 @@ async fn announce(node: &Node) {
     });
     for member in members {
         let own = node.me().id == Some(member.id);
-        let record = if own { Ok(node.record()) } else { ask::identify_any(node.dialer(), &member.peer).await };
+        let record =
+            if own { Ok(node.record()) } else { ask::identify_any(node.dialer(), member.id, &member.peer).await };
         // Whoever cannot be asked now is asked in the next round.
         let Ok(record) = record else { continue };
         let announcement = record.announcement(member.id);

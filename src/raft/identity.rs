@@ -1,10 +1,12 @@
 //! Who speaks to whom: every peer message states it, and nothing reaches Raft before it was compared here.
 //!
 //! Pure. A controller's own view of the membership may only *deny* (retired ids, and known ids under another
-//! incarnation): a controller that was away must accept a leader that it has never heard of.
+//! incarnation): a controller that was away must accept a leader that it has never heard of. One that hears a leader which
+//! it knows was not away, and denies whoever was never a member.
 
 use std::collections::BTreeSet;
 
+use crate::domain::access::Caller;
 use crate::domain::controller_list::Epoch;
 use crate::domain::ids::{ClusterId, ControllerId, Incarnation};
 use crate::domain::membership::{Member, Membership};
@@ -54,11 +56,14 @@ pub(super) struct Known<'a> {
     pub(super) membership: Option<&'a Membership>,
     /// Every id that was ever a member's.
     pub(super) used_ids: &'a BTreeSet<ControllerId>,
+    /// The leader that this controller hears at this moment, which may be itself.
+    pub(super) hears: Option<ControllerId>,
 }
 
-impl<'a> From<&'a ClusterState> for Known<'a> {
-    fn from(state: &'a ClusterState) -> Self {
-        Self { membership: state.membership.as_ref().map(|applied| &applied.membership), used_ids: &state.used_ids }
+impl<'a> Known<'a> {
+    pub(super) fn new(state: &'a ClusterState, hears: Option<ControllerId>) -> Self {
+        let membership = state.membership.as_ref().map(|applied| &applied.membership);
+        Self { membership, used_ids: &state.used_ids, hears }
     }
 }
 
@@ -70,6 +75,14 @@ pub enum Stranger {
     Incomplete {
         /// What is missing.
         what: &'static str,
+    },
+    /// The sender's certificate is another one's.
+    #[error("{caller} may not speak for controller {id}: give each controller the certificate of its own id")]
+    OtherCertificate {
+        /// Whose certificate it is.
+        caller: String,
+        /// Who the sender says it is.
+        id: ControllerId,
     },
     /// This controller is in no cluster.
     #[error(
@@ -138,6 +151,17 @@ pub enum Stranger {
         /// The sender.
         id: ControllerId,
     },
+    /// The sender was never a member, and this controller was not away.
+    #[error(
+        "controller {id} is not a member of the cluster, which controller {leader} leads: an operator adds it with \
+         `pilothouse cluster add`"
+    )]
+    NotAMember {
+        /// The sender.
+        id: ControllerId,
+        /// Whom this controller hears.
+        leader: ControllerId,
+    },
     /// The sender is a member under another incarnation.
     #[error(
         "the sender is incarnation {theirs} of controller {id}, the member is incarnation {known}: its data directory \
@@ -196,8 +220,16 @@ impl Parsed {
 ///
 /// # Errors
 /// [`Stranger`], which says what is wrong and what to do.
-pub(super) fn admit(own: &Identity, known: Known<'_>, header: Option<&Header>) -> Result<Sender, Stranger> {
+pub(super) fn admit(
+    own: &Identity,
+    known: Known<'_>,
+    caller: &Caller,
+    header: Option<&Header>,
+) -> Result<Sender, Stranger> {
     let Parsed { sender, target: (meant, meant_incarnation) } = Parsed::new(header)?;
+    if !caller.may_speak_for_controller(sender.id) {
+        return Err(Stranger::OtherCertificate { caller: caller.to_string(), id: sender.id });
+    }
     let (Some((cluster, epoch)), Some(id)) = (own.cluster, own.id) else {
         return Err(Stranger::Blank { incarnation: own.incarnation });
     };
@@ -227,7 +259,12 @@ fn deny(known: Known<'_>, sender: &Sender) -> Option<Stranger> {
             Some(Stranger::Impostor { id, theirs: sender.incarnation, known: member.incarnation })
         }
         Some(_) => None,
-        None => known.used_ids.contains(&id).then_some(Stranger::Retired { id }),
+        None if known.used_ids.contains(&id) => Some(Stranger::Retired { id }),
+        // Whoever hears a leader that it knows was not away, and misses nobody.
+        None => {
+            let leader = known.hears.filter(|leader| *leader != id)?;
+            known.membership?.member(leader).map(|_| Stranger::NotAMember { id, leader })
+        }
     }
 }
 
@@ -238,4 +275,21 @@ fn party(id: Option<ControllerId>, incarnation: Incarnation) -> Party {
 fn parse(party: Option<&Party>) -> Option<(ControllerId, Incarnation)> {
     let party = party?;
     Some((ControllerId::new(party.id)?, Incarnation::from_slice(&party.incarnation)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_was_used_is_denied_also_by_a_controller_that_hears_no_leader() {
+        let id = |id| ControllerId::new(id).unwrap();
+        let membership = Membership::new(Vec::new(), []);
+        let used_ids = BTreeSet::from([id(1), id(4)]);
+        let known = Known { membership: Some(&membership), used_ids: &used_ids, hears: None };
+        let cluster = (ClusterId::from_u128(1), Epoch::FIRST);
+        let sender = |id| Sender { id, incarnation: Incarnation::from_u128(1), cluster };
+        assert_eq!(deny(known, &sender(id(4))), Some(Stranger::Retired { id: id(4) }));
+        assert_eq!(deny(known, &sender(id(5))), None, "it may have been added meanwhile");
+    }
 }

@@ -43,6 +43,7 @@ pub mod types;
 pub use errors::{ChangeError, Fatal, PeerError, ProposeError, StartError};
 pub use identity::Identity;
 pub use life::RAFT_ENDS_MS_MAX;
+pub use network::dial::{Dial, Dialing, Io};
 pub use node::Node;
 pub use peer_record::PeerRecord;
 pub use settings::{Bootstrap, InitialMember, Seams, Settings};

@@ -33,6 +33,7 @@ use super::status::Status;
 use super::types::{Entry, TypeConfig};
 use super::{bootstrap, steps};
 use crate::domain::acceptance;
+use crate::domain::access::Caller;
 use crate::domain::command::{Change, Command, Outcome};
 use crate::domain::controller_list::{ControllerList, ListState};
 use crate::domain::endpoint::Endpoint;
@@ -103,33 +104,31 @@ impl Node {
         server::service(PeerService::new(self.clone()))
     }
 
-    /// Serves the peer protocol, and `beside` it whatever else controllers say to each other, on Raft's own runtime and
-    /// with all limits set. Ends when `stop` does.
+    /// Serves the peer protocol over plain text, on Raft's own runtime and with all limits set. Ends when `stop` does.
     ///
     /// # Errors
     /// When the server cannot go on.
     pub async fn serve_peers(
         &self,
         listener: TcpListener,
-        beside: Routes,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        let prepare = |stream: io::Result<TcpStream>| stream.and_then(|s| s.set_nodelay(true).map(|()| s));
+        let prepare =
+            |stream: io::Result<TcpStream>| stream.and_then(|s| s.set_nodelay(true).map(|()| (s, Caller::Plain)));
         let incoming = futures::StreamExt::map(TcpListenerStream::new(listener), prepare);
-        self.serve_peers_on(incoming, beside, stop).await
+        self.serve_peers_on(incoming, Routes::new(self.peer_service()), stop).await
     }
 
-    /// As [`Node::serve_peers`], on connections from anywhere.
+    /// Serves routes, with [`Node::peer_service`] among them, as [`Node::serve_peers`] does, on connections from anywhere.
     ///
     /// # Errors
     /// When the server cannot go on.
     pub async fn serve_peers_on<S: Io>(
         &self,
-        incoming: impl Stream<Item = io::Result<S>> + Send + 'static,
-        beside: Routes,
+        incoming: impl Stream<Item = io::Result<(S, Caller)>> + Send + 'static,
+        routes: Routes,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        let routes = beside.add_service(self.peer_service());
         let (done, ended) = tokio::sync::oneshot::channel();
         self.life.tend("peer port", async move {
             // Nobody listens when the caller went away; the server ends with `stop` all the same.
@@ -162,6 +161,13 @@ impl Node {
     #[must_use]
     pub fn list_defects(&self) -> watch::Receiver<Option<ListDefect>> {
         self.life.applied.defects()
+    }
+
+    /// Rises whenever what was applied here may have changed who is retired or banned: then look at
+    /// [`ClusterState::standing`] again.
+    #[must_use]
+    pub fn standings(&self) -> watch::Receiver<u64> {
+        self.life.applied.standings()
     }
 
     /// Reads the applied state. Quick work only: applying waits meanwhile.
@@ -236,12 +242,12 @@ impl Node {
         steps::hand_over(self, to).await
     }
 
-    /// Asks the controller at an address who it is.
+    /// Asks the controller at an address who it is. Where certificates say it, it has to be this one, if one is expected.
     ///
     /// # Errors
     /// [`PeerError`].
-    pub async fn identify(&self, peer: &Endpoint) -> Result<PeerRecord, PeerError> {
-        ask::identify(self.dialer(), peer).await
+    pub async fn identify(&self, peer: &Endpoint, whom: Option<ControllerId>) -> Result<PeerRecord, PeerError> {
+        ask::identify(self.dialer(), whom, peer).await
     }
 
     /// Gives a blank controller this cluster's id and its own. Returns once that is on its disk. `carry_out` of
@@ -253,20 +259,29 @@ impl Node {
         self.enlist_at(&member.peer, member.id, member.incarnation).await
     }
 
-    /// Compares a message's header with who this controller is; every service for controllers asks this first.
+    /// Compares a message's header with who this controller is, and with the certificate of whoever sent it; every service
+    /// for controllers asks this first.
     ///
     /// # Errors
     /// A status that says what is wrong and what to do.
     #[allow(clippy::result_large_err, reason = "a service returns it as it is")]
-    pub fn admit(&self, header: Option<&Header>) -> Result<ControllerId, tonic::Status> {
-        let me = self.me();
-        match self.read(|state| identity::admit(&me, Known::from(state), header)) {
+    pub fn admit(&self, caller: &Caller, header: Option<&Header>) -> Result<ControllerId, tonic::Status> {
+        let (me, hears) = (self.me(), self.hears());
+        match self.read(|state| identity::admit(&me, Known::new(state, hears), caller, header)) {
             Ok(sender) => Ok(sender.id),
             Err(stranger) => {
                 self.life.complaints.raise(&stranger);
                 Err(stranger.into())
             }
         }
+    }
+
+    /// The leader that this controller hears at this moment; as a leader, itself while a majority answers.
+    pub(super) fn hears(&self) -> Option<ControllerId> {
+        let status = self.status();
+        let status = status.borrow();
+        let lease = Duration::from_millis(self.settings().election_max_ms);
+        status.leader.filter(|_| status.leader_contact_age().is_some_and(|age| age <= lease))
     }
 
     /// The header of a message to a member.
@@ -287,11 +302,11 @@ impl Node {
         Ok((member, channel))
     }
 
-    /// A channel to an address, whoever listens there; it connects when it is first used.
+    /// A channel to a controller at an address; it connects when it is first used.
     #[must_use]
-    pub fn channel_at(&self, address: &Endpoint) -> Channel {
+    pub fn channel_at(&self, address: &Endpoint, whom: ControllerId) -> Channel {
         let addresses = vec![address.clone()];
-        dial::channel(Arc::clone(self.dialer()), Arc::new(move || addresses.clone()))
+        dial::channel(Arc::clone(self.dialer()), Some(whom), Arc::new(move || addresses.clone()))
     }
 
     /// Waits until Raft stops by itself: the process has to end then. Never returns for a node that was shut down.
@@ -336,6 +351,12 @@ impl Node {
         (self.life.seams.judge)(list)
     }
 
+    /// Milliseconds since 1970, from the injected clock: what a proposal of this moment would carry.
+    #[must_use]
+    pub fn clock_ms(&self) -> u64 {
+        (self.life.seams.clock)()
+    }
+
     /// A number drawn uniformly over all of `u32`, from the injected source.
     #[must_use]
     pub fn random(&self) -> u32 {
@@ -359,7 +380,8 @@ impl Node {
         let (settings, me, log) = (self.settings(), self.me(), self.life.directory.log());
         PeerRecord {
             incarnation: me.incarnation,
-            id: me.id,
+            // A joining controller may know its id before it has it: its certificate says so.
+            id: me.id.or(settings.id.filter(|_| settings.bootstrap == Bootstrap::Join)),
             cluster: me.cluster,
             name: settings.name.clone(),
             peer: settings.peer.clone(),
@@ -386,7 +408,7 @@ impl Node {
         let nowhere = PeerError::Unreachable { at: format!("controller {id}"), reason: "it has no address".to_owned() };
         let mut result = Err(nowhere);
         for at in addresses {
-            result = ask::enlist(self.dialer(), at, header.clone()).await;
+            result = ask::enlist(self.dialer(), id, at, header.clone()).await;
             if !matches!(result, Err(PeerError::Unreachable { .. })) {
                 break;
             }
@@ -399,8 +421,12 @@ impl Node {
         self.life.assign(self, assignment).await
     }
 
-    pub(super) async fn accept_enlistment(&self, header: Option<&Header>) -> Result<(), EnlistRefusal> {
-        let assignment = bootstrap::judge_enlistment(self, header)?;
+    pub(super) async fn accept_enlistment(
+        &self,
+        caller: &Caller,
+        header: Option<&Header>,
+    ) -> Result<(), EnlistRefusal> {
+        let assignment = bootstrap::judge_enlistment(self, caller, header)?;
         self.assign(assignment).await.map_err(|reason| EnlistRefusal::Disk { reason })?;
         let (cluster, id) = (assignment.cluster, assignment.id);
         tracing::info!(%cluster, id = id.get(), "this controller was enlisted");

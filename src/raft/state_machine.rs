@@ -18,7 +18,7 @@ use super::codec;
 use super::log_store::{Durable, LogStore};
 use super::snapshot::{self, Meta};
 use super::types::{Entry, LogId, TypeConfig};
-use crate::domain::command::Outcome;
+use crate::domain::command::{Change, Outcome};
 use crate::domain::controller_list::{Defect, ListState};
 use crate::domain::state::{ClusterState, LogPosition};
 use crate::storage::{Directory, OnFatal, SnapshotFile, SnapshotFiles, Work};
@@ -67,6 +67,8 @@ struct Shared {
     state: RwLock<ClusterState>,
     lists: watch::Sender<Arc<ListState>>,
     defects: watch::Sender<Option<ListDefect>>,
+    /// Counts what may have changed who is retired or banned.
+    standings: watch::Sender<u64>,
     /// The newest snapshot, with what Raft says of it.
     snapshot: RwLock<Option<(Meta, SnapshotFile)>>,
 }
@@ -87,6 +89,16 @@ impl Applied {
     #[must_use]
     pub fn defects(&self) -> watch::Receiver<Option<ListDefect>> {
         self.shared.defects.subscribe()
+    }
+
+    /// Rises whenever what was applied may have changed who is retired or banned.
+    #[must_use]
+    pub fn standings(&self) -> watch::Receiver<u64> {
+        self.shared.standings.subscribe()
+    }
+
+    fn standings_changed(&self) {
+        self.shared.standings.send_modify(|changes| *changes += 1);
     }
 
     fn change<T>(&self, f: impl FnOnce(&mut ClusterState) -> T) -> T {
@@ -178,6 +190,7 @@ impl StateMachine {
             state: RwLock::new(state),
             lists: watch::Sender::new(Arc::new(ListState::Unknown)),
             defects: watch::Sender::new(None),
+            standings: watch::Sender::new(0),
             snapshot: RwLock::new(snapshot),
         };
         let applied = Applied { shared: Arc::new(shared) };
@@ -194,7 +207,12 @@ impl StateMachine {
     /// Applies one entry; says what came of it, and whether the list has to be derived anew.
     fn apply_entry(&self, entry: Entry) -> (Outcome, bool) {
         let position = codec::position(&entry.log_id);
-        self.applied.change(|state| match entry.payload {
+        let judges = match &entry.payload {
+            EntryPayload::Blank => false,
+            EntryPayload::Membership(_) => true,
+            EntryPayload::Normal(command) => matches!(command.change, Change::Ban(_) | Change::Allow(_)),
+        };
+        let applied = self.applied.change(|state| match entry.payload {
             EntryPayload::Blank => {
                 state.apply_blank(position);
                 (Outcome::Done, false)
@@ -208,7 +226,11 @@ impl StateMachine {
                 let outcome = state.apply(position, &command);
                 (outcome, state.identity != identity)
             }
-        })
+        });
+        if judges {
+            self.applied.standings_changed();
+        }
+        applied
     }
 
     /// Waits until everything up to this index is on this controller's own disk. Raft may commit an entry by the disks
@@ -300,6 +322,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let (state, file) = work_on_disk(self.work, &self.on_fatal, install).await?;
         self.applied.change(|current| *current = state);
+        self.applied.standings_changed();
         self.applied.keep_snapshot(meta.clone(), file);
         self.applied.publish();
         Ok(())

@@ -103,7 +103,7 @@ fn refused(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Change
 /// The controller to add takes its id before the membership names it. One that took it in an earlier attempt, and has
 /// seen no entry since, is added all the same.
 async fn enlist(node: &Node, member: &Member) -> Result<(), PeerError> {
-    let record = ask::identify_any(node.dialer(), &member.peer).await?;
+    let record = ask::identify_any(node.dialer(), member.id, &member.peer).await?;
     let at = || member.peer.first().map_or_else(String::new, ToString::to_string);
     let refuse = |reason: String| PeerError::Refused { at: at(), reason };
     if record.incarnation != member.incarnation {
@@ -167,7 +167,7 @@ async fn await_applied(node: &Node, id: ControllerId, entry: LogPosition) {
     let mut unanswered = 0;
     while Instant::now() < deadline && unanswered < UNANSWERED_MAX {
         let own = node.me().id == Some(id);
-        let asked = if own { Ok(node.record()) } else { ask::identify_any(node.dialer(), &member.peer).await };
+        let asked = if own { Ok(node.record()) } else { ask::identify_any(node.dialer(), id, &member.peer).await };
         match asked {
             Ok(record) if record.applied >= Some(entry.index) => return,
             Ok(_) => unanswered = 0,
@@ -187,7 +187,8 @@ async fn confirm(node: &Node, who: Who, peer: &[Endpoint], services: &[Endpoint]
     let peers = peer.iter().map(|at| (at, true));
     for (at, is_peer) in peers.chain(services.iter().map(|at| (at, false))) {
         loop {
-            let answer = if is_peer { answers_as(node, at, who).await } else { takes_connections(node, at).await };
+            let answer =
+                if is_peer { answers_as(node, at, who).await } else { takes_connections(node, at, who.0).await };
             match answer {
                 Ok(()) => break,
                 Err(reason) if Instant::now() >= deadline => {
@@ -201,7 +202,7 @@ async fn confirm(node: &Node, who: Who, peer: &[Endpoint], services: &[Endpoint]
 }
 
 async fn answers_as(node: &Node, at: &Endpoint, (id, incarnation): Who) -> Result<(), String> {
-    let record = ask::identify(node.dialer(), at).await.map_err(|error| error.to_string())?;
+    let record = ask::identify(node.dialer(), Some(id), at).await.map_err(|error| error.to_string())?;
     if record.id == Some(id) && record.incarnation == incarnation && record.cluster == node.me().cluster {
         return Ok(());
     }
@@ -209,9 +210,9 @@ async fn answers_as(node: &Node, at: &Endpoint, (id, incarnation): Who) -> Resul
     Err(format!("{} answers there, {other}", record.name))
 }
 
-/// A connection says little of who is there, but a mistyped address rarely takes one.
-async fn takes_connections(node: &Node, at: &Endpoint) -> Result<(), String> {
-    match tokio::time::timeout(Duration::from_millis(DIAL_MS_MAX), node.dialer().dial(&at.plain())).await {
+/// Over plain text a connection says little of who is there, but a mistyped address rarely takes one.
+async fn takes_connections(node: &Node, at: &Endpoint, whom: ControllerId) -> Result<(), String> {
+    match tokio::time::timeout(Duration::from_millis(DIAL_MS_MAX), node.dialer().dial(at, Some(whom))).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(reason)) => Err(reason.to_string()),
         Err(_) => Err(format!("no answer within {DIAL_MS_MAX} ms")),

@@ -21,9 +21,13 @@ use super::sessions::{Board, Connector, Context, Registrar, TcpConnector, Timing
 use super::status::AgentStatus;
 use super::{api, outputs};
 use crate::domain::acceptance::HeldList;
+use crate::domain::ids::RouterId;
+use crate::domain::principal::Role;
 use crate::domain::retry::{self, Backoff};
 use crate::ops::events::Events;
 use crate::ops::{self, Surface};
+use crate::tls::watching::{self, CertificateMetrics};
+use crate::tls::{MaterialError, Security};
 
 /// Between two starts after a fault: a bug that strikes at once must not spin.
 const RESTART: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(30) };
@@ -47,6 +51,17 @@ pub enum AgentError {
         /// Why.
         source: io::Error,
     },
+    /// Certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] MaterialError),
+    /// The certificate is another router's.
+    #[error("the certificate is {certificate}'s, this is router {id} (id): give it the certificate of its own id")]
+    OtherCertificate {
+        /// Whose it is.
+        certificate: Role,
+        /// Which router this is.
+        id: RouterId,
+    },
     /// Its own supervisor is gone.
     #[error(
         "the router agent ended without being told to: this is a fault of this build; start it again and report this"
@@ -59,8 +74,8 @@ pub enum AgentError {
 pub struct Parts {
     /// The disk under the data directory.
     pub disk: Arc<dyn Disk>,
-    /// Makes connections.
-    pub connector: Arc<dyn Connector>,
+    /// Makes connections; `None`: TCP, as the configuration says it.
+    pub connector: Option<Arc<dyn Connector>>,
     /// How long to wait for what.
     pub timing: Timing,
     /// Draws numbers.
@@ -69,12 +84,7 @@ pub struct Parts {
 
 impl Default for Parts {
     fn default() -> Self {
-        Self {
-            disk: Arc::new(HostDisk),
-            connector: Arc::new(TcpConnector),
-            timing: Timing::DEFAULT,
-            random: Arc::new(rand::random),
-        }
+        Self { disk: Arc::new(HostDisk), connector: None, timing: Timing::DEFAULT, random: Arc::new(rand::random) }
     }
 }
 
@@ -99,8 +109,10 @@ impl Agent {
     /// Locks the data directory, takes over the best list that it holds, and begins to look for controllers.
     ///
     /// # Errors
-    /// [`AgentError::Open`], and only when the directory as such cannot be used.
+    /// [`AgentError`]: when the directory as such cannot be used, or the certificates that it was told to use.
     pub async fn start(config: RouterConfig, parts: Parts) -> Result<Self, AgentError> {
+        let security = config.tls.open_patiently().await?;
+        check_certificate(&security, &config.id)?;
         let opened = open(&config, &parts).await?;
         let mut registry = Registry::default();
         let events = Events::new(&mut registry);
@@ -109,7 +121,10 @@ impl Agent {
         let published = Published::default();
         let (lists, status) = (published.lists.subscribe(), instruments.status());
         let stop = CancellationToken::new();
-        let life = Arc::new(Life { config, parts, published, instruments, stop: stop.clone() });
+        let certificates = CertificateMetrics::new(&mut registry);
+        tokio::spawn(watching::follow(security.clone(), events.clone(), certificates, stop.clone()));
+        let connector = parts.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector(security)));
+        let life = Arc::new(Life { config, parts, connector, published, instruments, stop: stop.clone() });
         // The first life begins here: what was saved is known when this returns.
         let tasks = life.begin(opened).await;
         let task = Some(tokio::spawn(life.go_on(tasks)));
@@ -195,6 +210,15 @@ pub async fn run(config: RouterConfig, stop: CancellationToken) -> Result<(), Ag
     Ok(())
 }
 
+fn check_certificate(security: &Security, id: &RouterId) -> Result<(), AgentError> {
+    let Some(store) = security.store() else { return Ok(()) };
+    let certificate = store.current().leaf().principal.role.clone();
+    if certificate == Role::Router(id.clone()) {
+        return Ok(());
+    }
+    Err(AgentError::OtherCertificate { certificate, id: id.clone() })
+}
+
 async fn open(config: &RouterConfig, parts: &Parts) -> Result<(Generations, Loaded), OpenError> {
     let (path, disk) = (config.data_dir.clone(), Arc::clone(&parts.disk));
     let opened = tokio::task::spawn_blocking(move || Generations::open(&path, disk)).await;
@@ -205,6 +229,7 @@ async fn open(config: &RouterConfig, parts: &Parts) -> Result<(Generations, Load
 struct Life {
     config: RouterConfig,
     parts: Parts,
+    connector: Arc<dyn Connector>,
     published: Published,
     instruments: Instruments,
     stop: CancellationToken,
@@ -213,7 +238,8 @@ struct Life {
 impl Life {
     /// Begins from what the disk holds. The tasks end when `stop` is cancelled.
     async fn begin(&self, (generations, loaded): (Generations, Loaded)) -> JoinSet<()> {
-        let Parts { disk, connector, timing, random } = self.parts.clone();
+        let Parts { disk, timing, random, .. } = self.parts.clone();
+        let connector = Arc::clone(&self.connector);
         let board = Board::new(self.instruments.clone());
         let registrar = Registrar::new(description(&self.config), loaded.registration, random.clone());
         let (keeper, handle) = Keeper::new(

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::RouterId;
 use crate::ops::config::{InvalidConfig, Log, LogFile};
+use crate::tls::{TlsConfig, TlsFile};
 
 mod validation;
 
@@ -31,7 +32,7 @@ pub struct RouterFile {
     pub id: Option<String>,
     /// Directory of its saved lists. Required.
     pub data_dir: Option<PathBuf>,
-    /// Router endpoints of controllers, as `http://HOST:PORT`: tried last, never forgotten. At least one.
+    /// Router endpoints of controllers, as `https://HOST:PORT`: tried last, never forgotten. At least one.
     pub seeds: Vec<String>,
     /// How many controllers it keeps a session with.
     pub sessions: Option<usize>,
@@ -41,6 +42,8 @@ pub struct RouterFile {
     pub output: OutputFile,
     /// Where its HTTP API listens: `127.0.0.1:PORT` or `unix:/PATH`. Absent: nowhere.
     pub http: Option<String>,
+    /// Certificates, or plain text.
+    pub tls: TlsFile,
     /// The log on stderr.
     pub log: LogFile,
 }
@@ -72,6 +75,8 @@ pub struct RouterConfig {
     pub output: Output,
     /// Where its HTTP API listens.
     pub http: Option<HttpListen>,
+    /// How bytes travel.
+    pub tls: TlsConfig,
     /// The log on stderr.
     pub log: Log,
 }

@@ -18,10 +18,10 @@ const SOCKET_MODE: u32 = 0o660;
 ///
 /// # Errors
 /// As the system says; a socket that another process listens on is in use, one that a dead process left is replaced.
-pub async fn listen(at: &HttpListen) -> io::Result<ops::Listener> {
+pub async fn listen(at: &HttpListen) -> io::Result<ops::Incoming> {
     match at {
-        HttpListen::Tcp(address) => Ok(TcpListener::bind(address).await?.into()),
-        HttpListen::Unix(path) => Ok(bind(path)?.into()),
+        HttpListen::Tcp(address) => Ok(ops::http::tcp(TcpListener::bind(address).await?)),
+        HttpListen::Unix(path) => Ok(ops::http::unix(bind(path)?)),
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = HttpListen::Unix(folder.path().join("router.sock"));
         let first = listen(&at).await.unwrap();
-        assert_eq!(listen(&at).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(listen(&at).await.err().unwrap().kind(), io::ErrorKind::AddrInUse);
         drop(first);
         assert!(listen(&at).await.is_ok());
     }

@@ -7,6 +7,7 @@
 //!   ├── sessions ─ one active, one warm: whom to try says `candidates`, who is taken says the board
 //!   ├── outputs ── for the data plane: a JSON file, a command
 //!   └── api ────── for this host: status and list over HTTP
+//! enrolling ─ before the first start: a certificate for a join token, and the first list
 //! ```
 //!
 //! A program that embeds it uses [`Agent`] and follows [`Agent::lists`]; `pilothouse router run` is [`run`].
@@ -15,6 +16,7 @@ pub mod agent;
 mod api;
 pub mod candidates;
 pub mod config;
+pub mod enrolling;
 pub mod generations;
 pub mod instruments;
 pub mod keeper;
@@ -28,7 +30,7 @@ pub mod status;
 
 pub use agent::{Agent, AgentError, Parts, run};
 pub use listen::listen;
-pub use sessions::{ConnectError, Connector, TcpConnector, Timing};
+pub use sessions::{ConnectError, Connected, Connector, TcpConnector, Timing};
 
 /// Version of this build, as routers report it.
 pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");

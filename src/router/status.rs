@@ -117,6 +117,8 @@ pub struct SessionStatus {
     pub endpoint: Endpoint,
     /// Who answers there; `None` until it said so.
     pub controller: Option<ControllerId>,
+    /// Whether it is of another cluster than the router's: then nothing of it is of use.
+    pub foreign: bool,
     /// Where the controller is known from.
     pub known_from: Tier,
     /// How far it got.

@@ -14,8 +14,9 @@ use super::convert::InvalidRequest;
 use crate::domain::ids::{ControllerId, RouterId};
 use crate::proto::admin::admin_server::{Admin, AdminServer};
 use crate::proto::admin::{
-    ChangeProgress, ChangeRequest, ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse,
-    StatusRequest, StatusResponse, TransferRequest, TransferResponse,
+    AllowRouterRequest, AllowRouterResponse, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse,
+    ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse, StatusRequest, StatusResponse,
+    TransferRequest, TransferResponse,
 };
 
 /// Most bytes of an operator's request.
@@ -78,8 +79,26 @@ impl<P: AdminPlane> Admin for AdminService<P> {
         request: Request<ForgetRouterRequest>,
     ) -> Result<Response<ForgetRouterResponse>, Status> {
         let hops = hops(&request);
+        let request = request.into_inner();
+        let router = RouterId::new(request.id).map_err(InvalidRequest::from)?;
+        Ok(Response::new(ForgetRouterResponse { existed: self.plane.forget(router, request.ban, hops).await? }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let hops = hops(&request);
+        Ok(Response::new(self.plane.create_token(request.into_inner(), hops).await?))
+    }
+
+    async fn allow_router(
+        &self,
+        request: Request<AllowRouterRequest>,
+    ) -> Result<Response<AllowRouterResponse>, Status> {
+        let hops = hops(&request);
         let router = RouterId::new(request.into_inner().id).map_err(InvalidRequest::from)?;
-        Ok(Response::new(ForgetRouterResponse { existed: self.plane.forget(router, hops).await? }))
+        Ok(Response::new(AllowRouterResponse { existed: self.plane.allow(router, hops).await? }))
     }
 }
 

@@ -13,13 +13,15 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::status::{hint_of, reason_of};
+use crate::domain::access::Caller;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, RouterId};
 use crate::proto::admin::admin_client::AdminClient as Wire;
 use crate::proto::admin::{
-    ChangeProgress, ChangeRequest, ForgetRouterRequest, ListRoutersRequest, ListRoutersResponse, StatusRequest,
-    StatusResponse, TransferRequest,
+    AllowRouterRequest, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse, ForgetRouterRequest,
+    ListRoutersRequest, ListRoutersResponse, StatusRequest, StatusResponse, TransferRequest,
 };
+use crate::tls::Security;
 
 /// Longest wait for a connection to one endpoint: a dead one must not hide a live one for long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,6 +33,8 @@ const FORWARDED_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
 /// Largest answer: a page of routers, or the status of 64 members.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The reason of a controller that belongs to no cluster, or not any more.
+const NOT_MEMBER: &str = "not_member";
 /// How often a request was forwarded from controller to controller.
 pub const HOPS_METADATA: &str = "pilothouse-hops";
 
@@ -57,7 +61,7 @@ impl fmt::Display for Target {
 pub enum ClientError {
     /// Nobody to ask.
     #[error(
-        "no controller is named: give --endpoint http://HOST:PORT, set PILOTHOUSE_ENDPOINT, or run this on a controller's host"
+        "no controller is named: give --endpoint https://HOST:PORT, set PILOTHOUSE_ENDPOINT, or run this on a controller's host"
     )]
     NoTarget,
     /// None of the endpoints answered.
@@ -104,6 +108,8 @@ pub struct AdminClient {
     connected: Option<(Target, Wire<Channel>)>,
     hops: u32,
     patience: Duration,
+    security: Security,
+    whom: Option<ControllerId>,
 }
 
 impl AdminClient {
@@ -111,23 +117,40 @@ impl AdminClient {
     ///
     /// # Errors
     /// [`ClientError::NoTarget`], or [`ClientError::Unreachable`] with every attempt.
-    pub async fn connect(endpoints: &[Endpoint], socket: Option<PathBuf>) -> Result<Self, ClientError> {
-        let mut client = Self { patience: ANSWER_TIMEOUT, ..Self::forwarding(endpoints, socket, 0) };
+    pub async fn connect(
+        endpoints: &[Endpoint],
+        socket: Option<PathBuf>,
+        security: Security,
+    ) -> Result<Self, ClientError> {
+        let mut client = Self { patience: ANSWER_TIMEOUT, ..Self::forwarding(endpoints, socket, 0, security) };
         client.channel().await?;
         Ok(client)
     }
 
     /// A client that is not connected yet, for a request that was already forwarded `hops` times.
     #[must_use]
-    pub fn forwarding(endpoints: &[Endpoint], socket: Option<PathBuf>, hops: u32) -> Self {
+    pub fn forwarding(endpoints: &[Endpoint], socket: Option<PathBuf>, hops: u32, security: Security) -> Self {
         let targets = socket.map(Target::Socket).into_iter().chain(endpoints.iter().cloned().map(Target::Endpoint));
-        Self { targets: targets.collect(), connected: None, hops, patience: FORWARDED_ANSWER_TIMEOUT }
+        Self {
+            targets: targets.collect(),
+            connected: None,
+            hops,
+            patience: FORWARDED_ANSWER_TIMEOUT,
+            security,
+            whom: None,
+        }
     }
 
     /// The same client with less patience for each answer.
     #[must_use]
     pub fn within(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// The same client, of this controller alone where certificates say who answers.
+    #[must_use]
+    pub fn of(self, whom: ControllerId) -> Self {
+        Self { whom: Some(whom), ..self }
     }
 
     /// Whom the client is connected to.
@@ -177,13 +200,44 @@ impl AdminClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn forget(&mut self, router: &RouterId) -> Result<bool, ClientError> {
-        let request = ForgetRouterRequest { id: router.to_string() };
+        self.forget_and(router, false).await
+    }
+
+    /// Forgets a router and bans it. Whether it was registered.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ban(&mut self, router: &RouterId) -> Result<bool, ClientError> {
+        self.forget_and(router, true).await
+    }
+
+    /// Lifts the ban of a router. Whether there was one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn allow(&mut self, router: &RouterId) -> Result<bool, ClientError> {
+        let request = AllowRouterRequest { id: router.to_string() };
+        let answer = self.ask(request, |mut wire, request| async move { wire.allow_router(request).await }).await?;
+        Ok(answer.existed)
+    }
+
+    /// Makes a join token.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_token(&mut self, request: CreateTokenRequest) -> Result<CreateTokenResponse, ClientError> {
+        self.ask(request, |mut wire, request| async move { wire.create_token(request).await }).await
+    }
+
+    async fn forget_and(&mut self, router: &RouterId, ban: bool) -> Result<bool, ClientError> {
+        let request = ForgetRouterRequest { id: router.to_string(), ban };
         let answer = self.ask(request, |mut wire, request| async move { wire.forget_router(request).await }).await?;
         Ok(answer.existed)
     }
 
-    /// Asks whoever is connected. A connection that turns out to be dead is replaced once. Repeating is safe: a change
-    /// that was made already is refused the second time, and everything else may be done twice.
+    /// Asks whoever is connected. A connection that turns out to be dead is replaced once, and whoever is no member any
+    /// more is asked no more, while there are others. Repeating is safe: a change that was made already is refused the
+    /// second time, and everything else may be done twice.
     async fn ask<Q, A, F>(
         &mut self,
         question: Q,
@@ -205,6 +259,13 @@ impl AdminClient {
                     again = false;
                     self.connected = None;
                 }
+                Ok(Err(status)) if reason_of(&status) == Some(NOT_MEMBER) && self.targets.len() > 1 => {
+                    self.targets.retain(|target| *target != at);
+                    self.connected = None;
+                    if self.channel().await.is_err() {
+                        return Err(refused(at, &status));
+                    }
+                }
                 Ok(Err(status)) => return Err(refused(at, &status)),
                 Err(_) => {
                     self.connected = None;
@@ -223,7 +284,7 @@ impl AdminClient {
         }
         let mut tried = Vec::new();
         for target in &self.targets {
-            match dial(target).await {
+            match dial(&self.security, self.whom, target).await {
                 Ok(channel) => {
                     let wire = Wire::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
                     return Ok(self.connected.insert((target.clone(), wire)).clone());
@@ -259,12 +320,19 @@ impl Progress {
     }
 }
 
-async fn dial(target: &Target) -> Result<Channel, String> {
+async fn dial(security: &Security, whom: Option<ControllerId>, target: &Target) -> Result<Channel, String> {
     let connecting = async {
         match target {
             Target::Endpoint(endpoint) => {
-                let endpoint = tonic::transport::Endpoint::from_shared(endpoint.to_string()).map_err(|e| chain(&e))?;
-                endpoint.connect().await.map_err(|e| chain(&e))
+                let (security, to) = (security.clone(), endpoint.clone());
+                let connector = tower::service_fn(move |_| {
+                    let (security, to) = (security.clone(), to.clone());
+                    async move { dial_controller(&security, whom, &to).await.map(TokioIo::new) }
+                });
+                // Plain for tonic: the connector adds what is needed.
+                let endpoint = tonic::transport::Endpoint::from_shared(endpoint.plain().to_string());
+                let endpoint = endpoint.map_err(|e| chain(&e))?;
+                endpoint.connect_with_connector(connector).await.map_err(|e| chain(&e))
             }
             Target::Socket(path) => {
                 let path = path.clone();
@@ -281,6 +349,21 @@ async fn dial(target: &Target) -> Result<Channel, String> {
     tokio::time::timeout(CONNECT_TIMEOUT, connecting)
         .await
         .unwrap_or_else(|_| Err(format!("no connection within {CONNECT_TIMEOUT:?}")))
+}
+
+async fn dial_controller(
+    security: &Security,
+    whom: Option<ControllerId>,
+    to: &Endpoint,
+) -> std::io::Result<crate::tls::Stream> {
+    let dialed = security.dial(to).await?;
+    let caller = dialed.principal.map(Caller::Verified);
+    match (caller, whom) {
+        (Some(caller), Some(whom)) if !caller.may_speak_for_controller(whom) => {
+            Err(std::io::Error::other(format!("{caller} answers there, controller {whom} is expected")))
+        }
+        _ => Ok(dialed.stream),
+    }
 }
 
 /// Whether the transport failed, rather than the controller answering.

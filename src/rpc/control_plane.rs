@@ -12,10 +12,11 @@ use tonic::async_trait;
 
 use super::list_codec::Publication;
 use super::session::{Farewell, LiveSession};
-use crate::domain::command::{Registered, Registration, RegistrationRefusal};
+use crate::domain::command::{CommandRefusal, Registered, Registration, RegistrationRefusal};
 use crate::domain::ids::{ClusterId, ControllerId, RouterId};
 use crate::domain::membership;
 use crate::domain::negotiation::Dialect;
+use crate::domain::token::TokenRefusal;
 use crate::proto::admin;
 
 /// The list that every session follows: latest wins, `None` until one is published.
@@ -42,11 +43,14 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// [`NotServing`].
     fn seat(&self, session: Arc<LiveSession>) -> Result<Seat, NotServing>;
 
-    /// Seats a watcher, which has no session state.
+    /// Seats a watcher, which has no session state, and may not say whose it is.
     ///
     /// # Errors
     /// [`NotServing`].
-    fn seat_watcher(&self) -> Result<Seat, NotServing>;
+    fn seat_watcher(&self, router: Option<&RouterId>) -> Result<Seat, NotServing>;
+
+    /// Returns once this router is banned.
+    async fn banned(&self, router: &RouterId);
 
     /// Who leads, and how long ago that was last certain.
     fn leader(&self) -> LeaderSight;
@@ -123,6 +127,9 @@ pub enum NotServing {
         /// The limit.
         limit: usize,
     },
+    /// An operator banned the router.
+    #[error("this router is banned from the cluster")]
+    Banned,
 }
 
 /// Why a registration was not confirmed.
@@ -145,6 +152,14 @@ pub enum RegisterError {
     Overloaded {
         /// The limit.
         limit: usize,
+    },
+    /// The router registers more often than it may.
+    #[error("router {router} registers too often")]
+    TooFast {
+        /// Whose.
+        router: RouterId,
+        /// When to try again.
+        retry_after_ms: u64,
     },
     /// Forwarded too often: the controllers disagree about who leads.
     #[error("the registration was forwarded {hops} times without reaching the leader")]
@@ -207,8 +222,18 @@ pub trait AdminPlane: Send + Sync + 'static {
     /// One page of routers.
     async fn list_routers(&self, page: RouterPage, hops: u32) -> Result<admin::ListRoutersResponse, AdminError>;
 
-    /// Forgets a router; whether there was one.
-    async fn forget(&self, router: RouterId, hops: u32) -> Result<bool, AdminError>;
+    /// Forgets a router, and bans it where that is asked for; whether there was one.
+    async fn forget(&self, router: RouterId, ban: bool, hops: u32) -> Result<bool, AdminError>;
+
+    /// Makes a join token.
+    async fn create_token(
+        &self,
+        request: admin::CreateTokenRequest,
+        hops: u32,
+    ) -> Result<admin::CreateTokenResponse, AdminError>;
+
+    /// Lifts the ban of a router; whether there was one.
+    async fn allow(&self, router: RouterId, hops: u32) -> Result<bool, AdminError>;
 }
 
 /// Which routers to list.
@@ -228,6 +253,15 @@ pub enum AdminError {
     /// The plan was refused; nothing was proposed.
     #[error(transparent)]
     Refused(#[from] membership::Refusal),
+    /// The command was refused.
+    #[error(transparent)]
+    Command(#[from] CommandRefusal),
+    /// No such token is made.
+    #[error(transparent)]
+    Token(#[from] TokenRefusal),
+    /// The controllers have no certificates.
+    #[error("the controllers speak plain text, so that a token could not say whom to trust")]
+    NoTrust,
     /// The request itself is unusable.
     #[error("{what} is unusable: {reason}")]
     Invalid {

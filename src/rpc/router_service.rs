@@ -1,6 +1,7 @@
 //! The router protocol's service: `Register`, `Session`, `Watch`. It checks what comes in and speaks the dialect; who
 //! registers, who leads and which list is published it asks its [`ControlPlane`].
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
-use super::control_plane::{ControlPlane, Seat};
+use super::control_plane::{ControlPlane, NotServing, Seat};
 use super::convert::registration;
+use super::guard::{caller, not_his};
 use super::router_session;
 use super::session::Farewell;
 use super::status::refusal;
@@ -73,7 +75,11 @@ impl<P: ControlPlane> RouterControl for RouterService<P> {
     type WatchStream = ReceiverStream<Result<ListUpdate, Status>>;
 
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+        let caller = caller(request.extensions());
         let registration = registration::from_wire(request.into_inner())?;
+        if !caller.may_speak_for_router(&registration.router) {
+            return Err(not_his(&caller, &format!("router {}", registration.router)));
+        }
         let (registered, cluster) = self.plane.register(registration).await?;
         Ok(Response::new(registration::answer(registered, cluster)))
     }
@@ -83,24 +89,37 @@ impl<P: ControlPlane> RouterControl for RouterService<P> {
         request: Request<Streaming<RouterMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (to_router, outgoing) = mpsc::channel(OUTGOING_MESSAGES_MAX);
-        let session = router_session::run(self.plane.clone(), self.pace, request.into_inner(), to_router);
+        let caller = caller(request.extensions());
+        let session = router_session::run(self.plane.clone(), self.pace, (caller, request.into_inner()), to_router);
         self.plane.spawn("router session", Box::pin(session));
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = caller(request.extensions());
         let request = request.into_inner();
-        if !request.router_id.is_empty() {
-            RouterId::new(request.router_id).map_err(super::convert::InvalidRequest::from)?;
+        let router = match request.router_id.as_str() {
+            "" => None,
+            id => Some(RouterId::new(id).map_err(super::convert::InvalidRequest::from)?),
+        };
+        if let Some(router) = router.as_ref().filter(|router| !caller.may_speak_for_router(router)) {
+            return Err(not_his(&caller, &format!("router {router}")));
         }
         let protocols = registration::protocols(request.protocol_min, request.protocol_max)?;
         let theirs = Dialect { protocols, capabilities: Default::default() };
         let standing = self.plane.standing()?;
         let agreed = negotiate(&standing.dialect, &theirs)
             .map_err(|why| refusal(Code::FailedPrecondition, "no_common_protocol", why.to_string(), ""))?;
-        let seat = self.plane.seat_watcher()?;
+        let seat = self.plane.seat_watcher(router.as_ref())?;
+        let plane = self.plane.clone();
+        let banned = async move {
+            match router {
+                Some(router) => plane.banned(&router).await,
+                None => std::future::pending().await,
+            }
+        };
         let (to_router, outgoing) = mpsc::channel(OUTGOING_MESSAGES_MAX);
-        self.plane.spawn("router watch", Box::pin(watch(seat, agreed.protocol, self.pace.send, to_router)));
+        self.plane.spawn("router watch", Box::pin(watch(seat, agreed.protocol, self.pace.send, banned, to_router)));
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 }
@@ -110,8 +129,10 @@ async fn watch(
     mut seat: Seat,
     protocol: ProtocolVersion,
     patience: Duration,
+    banned: impl Future<Output = ()>,
     to_router: mpsc::Sender<Result<ListUpdate, Status>>,
 ) {
+    let mut banned = std::pin::pin!(banned);
     for nonce in 1.. {
         let update = seat.lists.borrow_and_update().as_ref().map(|list| list.encoding(protocol).update(nonce));
         if let Some(update) = update
@@ -122,19 +143,18 @@ async fn watch(
         tokio::select! {
             changed = seat.lists.changed() => if changed.is_err() { return },
             () = to_router.closed() => return,
-            farewell = router_session::closing(&mut seat.closing) => {
-                // Whoever does not read this sees the stream end all the same.
-                let _ = to_router.try_send(Err(watch_ended(farewell)));
-                return;
-            }
+            () = &mut banned => return watch_over(&to_router, Farewell::Banned),
+            farewell = router_session::closing(&mut seat.closing) => return watch_over(&to_router, farewell),
         }
     }
 }
 
-fn watch_ended(farewell: Farewell) -> Status {
-    use super::control_plane::NotServing;
-    match farewell {
+/// Whoever does not read this sees the stream end all the same.
+fn watch_over(to_router: &mpsc::Sender<Result<ListUpdate, Status>>, farewell: Farewell) {
+    let why = match farewell {
         Farewell::NotMember => NotServing::NotMember.into(),
+        Farewell::Banned => NotServing::Banned.into(),
         Farewell::Draining { .. } | Farewell::Superseded => NotServing::Draining.into(),
-    }
+    };
+    let _ = to_router.try_send(Err(why));
 }

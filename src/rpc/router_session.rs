@@ -15,10 +15,12 @@ use tonic::{Code, Status, Streaming};
 use self::offers::{Answered, Offers};
 use super::control_plane::{ControlPlane, Seat, Standing};
 use super::convert::session::{self as convert, Opening};
+use super::guard::not_his;
 use super::list_codec::{Encoded, Publication, digest_from_wire, list_version_from_wire};
 use super::router_service::Pace;
 use super::session::{Farewell, LiveSession, MISSED_HEARTBEATS_MAX, STAYS_AFTER_GOODBYE, excerpt};
 use super::status::refusal;
+use crate::domain::access::Caller;
 use crate::domain::controller_list::{Digest, HeldVersion};
 use crate::domain::ids::ClusterId;
 use crate::domain::negotiation::{ProtocolVersion, negotiate};
@@ -34,11 +36,11 @@ struct Over;
 pub(super) async fn run<P: ControlPlane>(
     plane: Arc<P>,
     pace: Pace,
-    mut incoming: Streaming<RouterMessage>,
+    (caller, mut incoming): (Caller, Streaming<RouterMessage>),
     to_router: ToRouter,
 ) {
     let voice = Voice { to_router, pace };
-    let opened = match open(&*plane, pace, &mut incoming).await {
+    let opened = match open(&*plane, pace, &caller, &mut incoming).await {
         Ok(opened) => opened,
         Err(refused) => return voice.last(refused).await,
     };
@@ -46,17 +48,18 @@ pub(super) async fn run<P: ControlPlane>(
     if voice.say(welcome).await.is_err() {
         return;
     }
-    let superseded = live.superseded();
+    let ending = live.ending();
     let mut session =
         Session { plane, pace, cluster: standing.cluster, live, voice, pushed: None, offers: Offers::default() };
     // Either way the seat is given back here.
-    let _ = session.serve(incoming, seat, superseded).await;
+    let _ = session.serve(incoming, seat, ending).await;
 }
 
 /// Hello, negotiation, seat. What is wrong is said in the protocol's own words.
 async fn open<P: ControlPlane>(
     plane: &P,
     pace: Pace,
+    caller: &Caller,
     incoming: &mut Streaming<RouterMessage>,
 ) -> Result<(Standing, Arc<LiveSession>, Seat, Kind), Result<Kind, Status>> {
     let hello = match tokio::time::timeout(pace.hello, incoming.message()).await {
@@ -70,6 +73,9 @@ async fn open<P: ControlPlane>(
     };
     let opening: Opening =
         convert::opening(hello).map_err(|why| Ok(convert::invalid(&why.to_string(), "correct the hello")))?;
+    if !caller.may_speak_for_router(&opening.router) {
+        return Err(Err(not_his(caller, &format!("router {}", opening.router))));
+    }
     let standing = plane.standing().map_err(|why| Ok(convert::not_serving(why)))?;
     let agreed = negotiate(&standing.dialect, &opening.dialect).map_err(|why| Ok(convert::incompatible(&why)))?;
     let Opening { router, boot, software_version, held, .. } = opening;
@@ -79,15 +85,10 @@ async fn open<P: ControlPlane>(
     Ok((standing, live, seat, welcome))
 }
 
-/// Until all sessions of this controller have to end. One whose hub is gone is draining too.
+/// Until this session, or all of this controller, have to end. One whose hub is gone is draining too.
 pub(super) async fn closing(closing: &mut watch::Receiver<Option<Farewell>>) -> Farewell {
     let farewell = closing.wait_for(Option::is_some).await.ok().and_then(|farewell| *farewell);
     farewell.unwrap_or(Farewell::Draining { spread: Duration::ZERO })
-}
-
-async fn superseded_by_newer(superseded: &mut watch::Receiver<bool>) {
-    // The sender lives in the session itself, so the wait cannot fail while anybody waits.
-    let _ = superseded.wait_for(|superseded| *superseded).await;
 }
 
 fn unreadable(status: &Status) -> Status {
@@ -154,7 +155,7 @@ impl<P: ControlPlane> Session<P> {
         &mut self,
         mut incoming: Streaming<RouterMessage>,
         mut seat: Seat,
-        mut superseded: watch::Receiver<bool>,
+        mut ending: watch::Receiver<Option<Farewell>>,
     ) -> Result<(), Over> {
         let mut heartbeat = tokio::time::interval(self.pace.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -180,8 +181,9 @@ impl<P: ControlPlane> Session<P> {
                     }
                     self.beat(&seat).await?;
                 }
-                () = superseded_by_newer(&mut superseded) => {
-                    self.voice.last(Ok(convert::goodbye(Farewell::Superseded))).await;
+                // Its sender lives in the session itself.
+                farewell = closing(&mut ending) => {
+                    self.leave(farewell, &mut incoming).await;
                     return Ok(());
                 }
                 farewell = closing(&mut seat.closing) => {

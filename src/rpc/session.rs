@@ -31,7 +31,7 @@ pub struct LiveSession {
     /// What was agreed.
     pub protocol: ProtocolVersion,
     facts: Mutex<Facts>,
-    superseded: watch::Sender<bool>,
+    ending: watch::Sender<Option<Farewell>>,
 }
 
 /// What changes while a session lives.
@@ -61,6 +61,8 @@ pub enum Farewell {
     },
     /// The controller was removed from the cluster.
     NotMember,
+    /// The router was banned.
+    Banned,
 }
 
 impl LiveSession {
@@ -81,7 +83,7 @@ impl LiveSession {
             last_refusal: String::new(),
         };
         let software_version = excerpt(software_version);
-        Self { router, boot, software_version, protocol, facts: facts.into(), superseded: watch::Sender::new(false) }
+        Self { router, boot, software_version, protocol, facts: facts.into(), ending: watch::Sender::new(None) }
     }
 
     /// What is known now.
@@ -103,15 +105,15 @@ impl LiveSession {
         self.lock().heard.elapsed()
     }
 
-    /// A newer session of the same router is there. Whether that was not known before.
-    pub fn supersede(&self) -> bool {
-        !self.superseded.send_replace(true)
+    /// Ends this session with a farewell. Whether nothing had ended it before: the first farewell is the one that is said.
+    pub fn end(&self, farewell: Farewell) -> bool {
+        self.ending.send_if_modified(|ending| ending.is_none() && ending.replace(farewell).is_none())
     }
 
-    /// Turns true when a newer session is there.
+    /// Why this session ends, once it has to, whatever becomes of the others.
     #[must_use]
-    pub fn superseded(&self) -> watch::Receiver<bool> {
-        self.superseded.subscribe()
+    pub fn ending(&self) -> watch::Receiver<Option<Farewell>> {
+        self.ending.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {

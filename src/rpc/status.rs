@@ -3,17 +3,25 @@
 //! The message is for people and ends in the hint; programs read the metadata `pilothouse-reason` (a stable name) and
 //! `pilothouse-hint`.
 
+use std::time::Duration;
+
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
 use super::control_plane::{AdminError, NotServing, RegisterError};
 use super::convert::InvalidRequest;
+use super::enrolment_service::EnrolmentError;
 use crate::domain::command::RegistrationRefusal;
 
 /// Stable name of the reason.
 const REASON: &str = "pilothouse-reason";
 /// What to do.
 const HINT: &str = "pilothouse-hint";
+
+/// When to try again, in milliseconds from now.
+const RETRY_AFTER: &str = "pilothouse-retry-after-ms";
+/// What to do about a ban.
+const ALLOW: &str = "an operator lifts it with `pilothouse routers allow`";
 
 /// A refusal: code, stable reason, message for people, and what to do (empty when the message says it).
 #[must_use]
@@ -43,6 +51,22 @@ pub fn hint_of(status: &Status) -> Option<&str> {
     status.metadata().get(HINT).and_then(|value| value.to_str().ok())
 }
 
+/// A refusal that passes: when to try again is said to people and programs.
+#[must_use]
+pub fn refusal_for_now(reason: &str, message: &str, retry_after_ms: u64) -> Status {
+    let hint = format!("try again in {retry_after_ms} ms");
+    let mut status = refusal(Code::ResourceExhausted, reason, message, &hint);
+    status.metadata_mut().insert(RETRY_AFTER, retry_after_ms.into());
+    status
+}
+
+/// How long a status asks to be left alone, when it came from Pilothouse.
+#[must_use]
+pub fn retry_after_of(status: &Status) -> Option<Duration> {
+    let text = status.metadata().get(RETRY_AFTER)?.to_str().ok()?;
+    text.parse().ok().map(Duration::from_millis)
+}
+
 /// A message without the hint that it ends in, and the hint.
 #[must_use]
 pub fn words_and_hint(message: &str, hint: Option<&str>) -> (String, String) {
@@ -55,6 +79,7 @@ impl From<NotServing> for Status {
     fn from(why: NotServing) -> Self {
         let code = match why {
             NotServing::Full { .. } => Code::ResourceExhausted,
+            NotServing::Banned => Code::PermissionDenied,
             _ => Code::Unavailable,
         };
         refusal(code, not_serving_reason(why), why.to_string(), not_serving_hint(why))
@@ -69,6 +94,7 @@ pub const fn not_serving_reason(why: NotServing) -> &'static str {
         NotServing::NotMember => "not_member",
         NotServing::Draining => "draining",
         NotServing::Full { .. } => "full",
+        NotServing::Banned => "banned",
     }
 }
 
@@ -79,6 +105,7 @@ pub const fn not_serving_hint(why: NotServing) -> &'static str {
         NotServing::NotReady => "try another controller, or this one again in a moment",
         NotServing::NotMember => "try another controller; an operator adds this one with `pilothouse cluster add`",
         NotServing::Draining | NotServing::Full { .. } => "try another controller",
+        NotServing::Banned => ALLOW,
     }
 }
 
@@ -97,6 +124,7 @@ impl From<RegisterError> for Status {
             RegisterError::Overloaded { .. } => {
                 refusal(Code::ResourceExhausted, "overloaded", message, "repeat the same registration in a moment")
             }
+            RegisterError::TooFast { retry_after_ms, .. } => refusal_for_now("too_fast", &message, retry_after_ms),
             RegisterError::TooManyHops { .. } => {
                 refusal(Code::Unavailable, "too_many_hops", message, "repeat the same registration in a moment")
             }
@@ -121,8 +149,39 @@ fn registration_refused(why: &RegistrationRefusal) -> Status {
             "an operator forgets routers that are gone: `pilothouse routers forget`",
         ),
         RegistrationRefusal::OverLimit { .. } => (Code::InvalidArgument, "over_limit", "shorten it"),
+        RegistrationRefusal::Banned { .. } => (Code::PermissionDenied, "banned", ALLOW),
     };
     refusal(code, reason, why.to_string(), hint)
+}
+
+impl From<EnrolmentError> for Status {
+    fn from(error: EnrolmentError) -> Self {
+        let (message, code) = (error.to_string(), error.code());
+        match error {
+            EnrolmentError::Invalid { .. } => refusal(Code::InvalidArgument, code, message, ""),
+            EnrolmentError::Refused(why) => refusal(Code::PermissionDenied, why.public_code(), message, why.hint()),
+            EnrolmentError::TooOften { retry_after_ms } => refusal_for_now(code, &message, retry_after_ms),
+            EnrolmentError::NoIssuer => refusal(
+                Code::FailedPrecondition,
+                code,
+                message,
+                "ask another controller, or give this one tls.router_issuer",
+            ),
+            EnrolmentError::NoTrust => {
+                refusal(Code::FailedPrecondition, code, message, "give it certificates: `pilothouse pki init`")
+            }
+            EnrolmentError::NotServing(why) => why.into(),
+            EnrolmentError::NoLeader { .. } => {
+                refusal(Code::Unavailable, code, message, "try again: the same key may use its token again")
+            }
+            EnrolmentError::NotSigned { .. } => refusal(
+                Code::Internal,
+                code,
+                message,
+                "look at tls.router_issuer of this controller, or ask another one: the same key may use its token again",
+            ),
+        }
+    }
 }
 
 impl From<InvalidRequest> for Status {
@@ -136,6 +195,14 @@ impl From<AdminError> for Status {
         let message = error.to_string();
         match error {
             AdminError::Refused(why) => refusal(Code::FailedPrecondition, why.code(), message, why.hint()),
+            AdminError::Command(why) => refusal(Code::FailedPrecondition, why.code(), message, why.hint()),
+            AdminError::Token(why) => refusal(Code::FailedPrecondition, why.code(), message, why.hint()),
+            AdminError::NoTrust => refusal(
+                Code::FailedPrecondition,
+                "no_trust",
+                message,
+                "give the controllers certificates (`pilothouse pki init`): a token says whom to trust",
+            ),
             AdminError::Invalid { .. } => refusal(Code::InvalidArgument, "invalid", message, ""),
             AdminError::NoLeader => refusal(
                 Code::Unavailable,
@@ -182,5 +249,18 @@ impl From<AdminError> for Status {
                 "see `pilothouse cluster status` for voters that are up and caught up",
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_to_try_again_is_said_to_programs_and_people() {
+        let status = refusal_for_now("too_fast", "too often", 500);
+        assert_eq!((reason_of(&status), retry_after_of(&status)), (Some("too_fast"), Some(Duration::from_millis(500))));
+        assert_eq!(status.message(), "too often; try again in 500 ms");
+        assert_eq!(retry_after_of(&Status::unavailable("")), None);
     }
 }

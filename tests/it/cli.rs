@@ -6,13 +6,17 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// What a command answered.
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Answer {
+    /// Its exit status.
+    pub(crate) code: i32,
+    /// What was on stdout.
+    pub(crate) out: String,
+    /// What was on stderr.
+    pub(crate) err: String,
 }
 
-fn pilothouse(arguments: &[&str]) -> Answer {
+/// Runs the built binary.
+pub(crate) fn pilothouse(arguments: &[&str]) -> Answer {
     with_environment(arguments, &[])
 }
 
@@ -56,7 +60,7 @@ fn wrong_usage_ends_with_2_and_says_so_on_stderr() {
 fn help_and_version_are_answers() {
     let help = pilothouse(&["--help"]);
     assert_eq!((help.code, help.err.as_str()), (0, ""));
-    for command in ["controller", "cluster", "routers", "config", "completions"] {
+    for command in ["controller", "cluster", "routers", "config", "pki", "completions"] {
         assert!(help.out.contains(command), "{command}: {}", help.out);
     }
     let cluster = pilothouse(&["cluster", "--help"]);
@@ -75,7 +79,7 @@ fn an_endpoint_that_does_not_answer_is_named_with_a_hint_and_nothing_is_on_stdou
     for command in
         [&["cluster", "status"][..], &["cluster", "promote", "2", "--wait"], &["routers", "list", "-o", "json"]]
     {
-        let answer = with_environment(command, &[("PILOTHOUSE_ENDPOINT", &endpoint)]);
+        let answer = with_environment(command, &[("PILOTHOUSE_ENDPOINT", &endpoint), ("PILOTHOUSE_INSECURE", "yes")]);
         assert_eq!((answer.code, answer.out.as_str()), (1, ""), "{command:?}");
         assert!(answer.err.contains(&endpoint) && answer.err.contains("\nhint: "), "{}", answer.err);
         assert!(!answer.err.contains('\x1b'), "no colour outside of a terminal");
@@ -87,7 +91,7 @@ fn the_deadline_holds_against_a_controller_that_never_answers() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let begun = std::time::Instant::now();
-    let answer = pilothouse(&["cluster", "status", "--timeout", "1", "--endpoint", &endpoint]);
+    let answer = pilothouse(&["cluster", "status", "--timeout", "1", "--insecure", "--endpoint", &endpoint]);
     assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
     assert_eq!(answer.code, 1, "{}", answer.err);
     assert!(answer.err.contains("hint: "), "{}", answer.err);
@@ -102,7 +106,7 @@ fn unknown_keys_and_bad_relations_name_their_place() {
     assert!(answer.err.contains("\"listen.peeer\"") && answer.err.contains("typo.toml:3"), "{}", answer.err);
     assert!(answer.err.contains("did you mean \"listen.peer\"?"), "{}", answer.err);
 
-    let both = "name = \"c\"\ndata_dir = \"/tmp/x\"\nid = 1\njoin = true\ninitial_members = []\n";
+    let both = "name = \"c\"\ndata_dir = \"/tmp/x\"\nid = 1\njoin = true\ninitial_members = []\ntls.insecure = true\n";
     let both = written(folder.path(), "both.toml", both);
     let answer = pilothouse(&["controller", "check", "--config", &both]);
     assert_eq!(answer.code, 1);
@@ -115,7 +119,7 @@ fn config_show_says_where_each_value_came_from() {
     let file = written(
         folder.path(),
         "c.toml",
-        "name = \"file\"\ndata_dir = \"file\"\n[listen]\npeer = \"127.0.0.1:9001\"\nrouter = \"127.0.0.1:9002\"\n",
+        "name = \"file\"\ndata_dir = \"file\"\n[listen]\npeer = \"127.0.0.1:9001\"\nrouter = \"127.0.0.1:9002\"\n[tls]\ninsecure = true\n",
     );
     let arguments =
         ["config", "show", "--origin", "--config", &file, "--data-dir", "flag", "--set", "raft.heartbeat_ms=150"];
@@ -159,7 +163,7 @@ fn a_check_finds_what_a_start_would_meet_and_changes_nothing() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let data = folder.path().join("data");
     let text = format!(
-        "name = \"c\"\njoin = true\ndata_dir = \"{}\"\n[listen]\npeer = \"127.0.0.1:0\"\nrouter = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n",
+        "name = \"c\"\njoin = true\ndata_dir = \"{}\"\n[listen]\npeer = \"127.0.0.1:0\"\nrouter = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n[tls]\ninsecure = true\n",
         data.display()
     );
     let file = written(folder.path(), "c.toml", &text);

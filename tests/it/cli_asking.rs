@@ -8,8 +8,9 @@ use futures::Stream;
 use pilothouse::proto::admin::admin_server::{Admin, AdminServer};
 use pilothouse::proto::admin::change_request::Change;
 use pilothouse::proto::admin::{
-    ChangeProgress, ChangeRequest, ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse,
-    MemberStatus, RouterStatus, StatusRequest, StatusResponse, TransferRequest, TransferResponse, VoterSet,
+    AllowRouterRequest, AllowRouterResponse, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse,
+    ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse, MemberStatus, RouterStatus,
+    StatusRequest, StatusResponse, TransferRequest, TransferResponse, VoterSet,
 };
 use pilothouse::rpc::status::refusal;
 use serde_json::{Value, json};
@@ -80,6 +81,21 @@ impl Admin for Scripted {
         Ok(Response::new(ListRoutersResponse { routers, more, unreachable: vec![2] }))
     }
 
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        self.note(request.into_inner());
+        Ok(Response::new(CreateTokenResponse { token: "pht1_secret".into(), expires_ms: 7 }))
+    }
+
+    async fn allow_router(
+        &self,
+        request: Request<AllowRouterRequest>,
+    ) -> Result<Response<AllowRouterResponse>, Status> {
+        Ok(Response::new(AllowRouterResponse { existed: request.into_inner().id == "edge-4" }))
+    }
+
     async fn forget_router(
         &self,
         request: Request<ForgetRouterRequest>,
@@ -112,7 +128,7 @@ struct Answer {
 impl Controller {
     async fn run(&self, arguments: &[&str]) -> Answer {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pilothouse"));
-        command.args(arguments).env("PILOTHOUSE_ENDPOINT", &self.endpoint);
+        command.args(arguments).env("PILOTHOUSE_ENDPOINT", &self.endpoint).env("PILOTHOUSE_INSECURE", "yes");
         let Output { status, stdout, stderr } = command.output().await.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Answer { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
@@ -230,9 +246,36 @@ async fn routers_are_gathered_over_all_pages_and_gaps_are_named() {
 
     assert_eq!(parsed(&controller.run(&["routers", "show", "edge-3", "-o", "json"]).await)["id"], "edge-3");
     assert_eq!(controller.run(&["routers", "forget", "edge-3"]).await.code, 0);
+    let banned = controller.run(&["routers", "forget", "edge-9", "--ban"]).await;
+    assert_eq!(banned.code, 0, "a router that is not known can be banned");
+    assert!(banned.out.contains("pilothouse routers allow edge-9"), "{}", banned.out);
+    assert_eq!(controller.run(&["routers", "allow", "edge-4"]).await.code, 0);
+    assert_eq!(controller.run(&["routers", "allow", "edge-9"]).await.code, 1);
     for command in ["show", "forget"] {
         let answer = controller.run(&["routers", command, "edge-9"]).await;
         assert_eq!((answer.code, answer.out.as_str()), (1, ""));
         assert!(answer.err.contains("no router edge-9 is known"), "{}", answer.err);
     }
+}
+
+#[tokio::test]
+async fn a_token_stands_alone_on_stdout_and_what_to_do_with_it_on_stderr() {
+    let controller = controller(with_leader(1)).await;
+    let create = ["token", "create", "--role", "router", "--id", "edge-7"];
+    let answer = controller.run(&[&create[..], &["--ttl", "2h"]].concat()).await;
+    assert_eq!((answer.code, answer.out.as_str()), (0, "pht1_secret\n"));
+    assert!(
+        answer.err.contains("not shown again") && answer.err.contains("pilothouse router enroll"),
+        "{}",
+        answer.err
+    );
+    assert!(!answer.err.contains("pht1_"), "a secret is printed once: {}", answer.err);
+    let asked = controller.asked.lock().unwrap().join("\n");
+    assert!(asked.contains("edge-7") && asked.contains("7200000"), "{asked}");
+
+    let answer = controller.run(&[&create[..], &["-o", "json"]].concat()).await;
+    let expected = json!({ "token": "pht1_secret", "role": "router", "id": "edge-7", "expires_ms": 7 });
+    assert_eq!(parsed(&answer), expected);
+    assert_eq!(controller.run(&[&create[..], &["--ttl", "soon"]].concat()).await.code, 2);
+    assert_eq!(controller.run(&["token", "create", "--role", "owner", "--id", "edge-7"]).await.code, 2);
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -39,6 +40,15 @@ impl Demo {
         Self { process, lines }
     }
 
+    /// One that runs in a folder, with a router that holds a list.
+    fn under_way(arguments: &[&str], base: u16, folder: &Path) -> Self {
+        let (base, data) = (base.to_string(), folder.join("data"));
+        let few = ["--controllers", "1", "--routers", "1", "--base-port", &base, "--data-dir", data.to_str().unwrap()];
+        let demo = Self::start(&[&few[..], arguments].concat(), folder);
+        demo.await_lines(vec!["router-1 holds list"]);
+        demo
+    }
+
     /// Reads until every one of these was said.
     fn await_lines(&self, mut expected: Vec<&str>) {
         let end = Instant::now() + BEGIN_DEADLINE;
@@ -68,6 +78,13 @@ impl Drop for Demo {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// What a command printed on its standard output, or else on its standard error.
+fn cli(arguments: &[&str]) -> Result<String, String> {
+    let done = Command::new(env!("CARGO_BIN_EXE_pilothouse")).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
 }
 
 fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> T {
@@ -119,11 +136,74 @@ fn a_demo_is_where_it_was_told_to_be_and_ends_in_order() {
         assert!(missing.is_empty(), "{child} lacks {missing:?}");
     }
 
+    let client = data.join("admin").join("client.toml");
+    let status = cli(&["cluster", "status", "--config", client.to_str().unwrap()]).unwrap();
+    assert!(status.contains("controller-3"), "{status}");
+    assert!(std::fs::read_to_string(&client).unwrap().contains("insecure = true"));
+    assert!(!data.join("ca").exists() && !data.join("controller-1").join("tls").exists(), "plain text needs no keys");
+
     demo.signal(Signal::SIGTERM);
     assert_eq!(demo.exit_code(), Some(0));
     await_gone(&running);
     assert_eq!(pids(&data), [], "a process id outlived its process");
     assert!(data.join("controller-1").join("data").is_dir(), "a folder that was asked for stays");
+}
+
+#[test]
+fn a_demos_own_admin_is_let_in_and_nobody_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, base) = (folder.path().join("data"), base_port(12_300..13_700));
+    let mut demo = Demo::under_way(&[], base, folder.path());
+    let client = data.join("admin").join("client.toml");
+    let status = cli(&["cluster", "status", "--config", client.to_str().unwrap()]).unwrap();
+    assert!(status.contains("controller-1"), "{status}");
+    for key in
+        ["ca/issuer-controllers-key.pem", "controller-1/tls/key.pem", "router-1/tls/key.pem", "admin/tls/key.pem"]
+    {
+        assert_eq!(std::fs::metadata(data.join(key)).unwrap().permissions().mode() & 0o777, 0o600, "{key}");
+    }
+
+    // Somebody with an authority of the same name.
+    let (other, stranger) = (folder.path().join("other"), folder.path().join("stranger"));
+    let (other, stranger) = (other.to_str().unwrap(), stranger.to_str().unwrap());
+    cli(&["pki", "init", "--dir", other, "--trust-domain", "demo.pilothouse"]).unwrap();
+    cli(&["pki", "issue", "--dir", other, "admin", "demo", "--out", stranger]).unwrap();
+    let ask = |scheme: &str, with: &[&str]| {
+        let endpoint = format!("{scheme}://127.0.0.1:{}", base + 12);
+        cli(&[&["cluster", "status", "--endpoint", &endpoint][..], with].concat())
+    };
+    let own = data.join("admin").join("tls");
+    assert!(ask("https", &["--tls-dir", own.to_str().unwrap()]).is_ok());
+    let refused = ask("https", &["--tls-dir", stranger]).unwrap_err();
+    assert!(refused.contains("no controller answered"), "the controller is a stranger too: {refused}");
+    std::fs::copy(own.join("ca-controllers.pem"), Path::new(stranger).join("ca-controllers.pem")).unwrap();
+    ask("https", &["--tls-dir", stranger]).expect_err("the controller takes a stranger for its admin");
+    ask("http", &["--insecure"]).expect_err("the controller answers to plain text");
+    let refused = ask("https", &[]).unwrap_err();
+    assert!(refused.contains("no certificate to show"), "{refused}");
+    demo.signal(Signal::SIGTERM);
+    assert_eq!(demo.exit_code(), Some(0));
+}
+
+#[test]
+fn a_folder_keeps_its_certificates_and_is_not_opened_in_plain_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, base) = (folder.path().join("data"), base_port(13_700..15_300));
+    let end = |mut demo: Demo| {
+        demo.signal(Signal::SIGTERM);
+        assert_eq!(demo.exit_code(), Some(0));
+    };
+    let certificates = || {
+        let files = ["ca/issuer-routers.pem", "controller-1/tls/certificate.pem", "admin/tls/certificate.pem"];
+        files.map(|file| std::fs::read_to_string(data.join(file)).unwrap())
+    };
+    end(Demo::under_way(&[], base, folder.path()));
+    let first = certificates();
+    let few = ["demo", "--insecure", "--controllers", "1", "--routers", "1", "--data-dir", data.to_str().unwrap()];
+    let refused = cli(&few).unwrap_err();
+    assert!(refused.contains("with TLS") && refused.contains("give a new folder"), "{refused}");
+    end(Demo::under_way(&[], base, folder.path()));
+    assert_eq!(certificates(), first);
 }
 
 #[test]

@@ -67,7 +67,7 @@ async fn a_port_in_use_and_a_locked_directory_are_refused_with_the_remedy() {
     let locked = fleet.stray(0, "locked", |config| {
         let (head, _) = config.split_once("[listen]").unwrap();
         let any = "\"127.0.0.1:0\"";
-        format!("{head}[listen]\npeer = {any}\nrouter = {any}\nadmin = {any}\nhttp = {any}\n")
+        format!("{head}[listen]\npeer = {any}\nrouter = {any}\nadmin = {any}\nhttp = {any}\n[tls]\ninsecure = true\n")
     });
     refused(locked, &["is in use by another process", "directory of its own"]).await;
     fleet.settled(1).await;

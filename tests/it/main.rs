@@ -12,6 +12,7 @@ mod faults_start;
 mod faults_stop;
 mod faults_wire;
 mod operating;
+mod pki;
 mod rafting;
 mod storing;
 mod support;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::source::document;
 
-const PROTOCOLS: [&str; 5] = ["admin", "peer", "relay", "router", "store"];
+const PROTOCOLS: [&str; 6] = ["admin", "enrolment", "peer", "relay", "router", "store"];
 
 /// Every declaration of a protocol, as `package.Message number name type`, sorted.
 fn declarations(text: &str) -> Vec<String> {

@@ -1,6 +1,9 @@
 //! Tests of what a tenth of a second decides. They are a binary of their own because `cargo test` runs one binary after
 //! the other: nothing else of ours loads the machine meanwhile. One test at a time, for the same reason.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown with --nocapture")]
+
+mod floods;
 
 use std::time::Duration;
 
@@ -13,6 +16,9 @@ use crate::support::probe::Probe;
 #[path = "../it/support/mod.rs"]
 mod support;
 
+/// One test at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// How long a follower is paused.
 const PAUSE: Duration = Duration::from_secs(30);
 /// How long writes are watched after a follower was killed, and after it was started again.
@@ -22,6 +28,7 @@ const GAP_MAX: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_is_paused_for_half_a_minute_or_killed_costs_no_election_and_no_gap() {
+    let _alone = ALONE.lock().await;
     let mut fleet = Fleet::found(3).await;
     let leader = fleet.leader().await;
     let before = fleet.status().await;

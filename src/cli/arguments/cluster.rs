@@ -12,16 +12,16 @@ pub enum ClusterCommand {
     /// Show the cluster, its leader and each member; exit 1 when there is no leader
     ///
     /// With `-o json`: `leader` (a number, or null), `cluster_id`, `epoch`, `list_version` (EPOCH.INDEX), `voters`,
-    /// `voter_sets`, `failure_tolerance`, `term`, `committed_index`, `feature_level`, `routers`, `answered_by`, and
-    /// `members` with `id`, `name`, `role`, `leader`, `state`, `version`, `applied_index`, `lag_entries`,
-    /// `last_contact_ms`, `sessions`, `peer`, `router`, `admin`.
+    /// `voter_sets`, `failure_tolerance`, `term`, `committed_index`, `feature_level`, `routers`, `answered_by`,
+    /// `next_id` (for a new controller; null when it is not known), and `members` with `id`, `name`, `role`, `leader`,
+    /// `state`, `version`, `applied_index`, `lag_entries`, `last_contact_ms`, `sessions`, `peer`, `router`, `admin`.
     Status(Reach),
-    /// Show each member's addresses
+    /// Show each member's addresses, and the id that a new controller may have
     Members(Reach),
     /// Add the blank controller that waits at an address (join = true); it becomes a learner
     Add {
         /// Its peer address.
-        #[arg(long, value_name = "http://HOST:PORT")]
+        #[arg(long, value_name = "https://HOST:PORT")]
         peer: Endpoint,
         /// How it is carried out.
         #[command(flatten)]
@@ -82,13 +82,13 @@ pub struct Readdressing {
     /// Id of the controller.
     pub id: ControllerId,
     /// For other controllers (repeatable)
-    #[arg(long, value_name = "http://HOST:PORT")]
+    #[arg(long, value_name = "https://HOST:PORT")]
     pub peer: Vec<Endpoint>,
     /// For routers (repeatable)
-    #[arg(long, value_name = "http://HOST:PORT")]
+    #[arg(long, value_name = "https://HOST:PORT")]
     pub router: Vec<Endpoint>,
     /// For operators (repeatable)
-    #[arg(long, value_name = "http://HOST:PORT")]
+    #[arg(long, value_name = "https://HOST:PORT")]
     pub admin: Vec<Endpoint>,
     /// How it is carried out.
     #[command(flatten)]
@@ -108,8 +108,19 @@ pub enum RoutersCommand {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Forget a router that is gone
+    /// Forget a router that is gone; with --ban, refuse it from now on as well
     Forget {
+        /// Its id.
+        id: RouterId,
+        /// End its sessions and refuse it on every controller, until `routers allow`
+        #[arg(long)]
+        ban: bool,
+        /// Whom to ask.
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Lift the ban of a router
+    Allow {
         /// Its id.
         id: RouterId,
         /// Whom to ask.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use figment::value::Value;
 
-use super::OutputFlag;
+use super::{ControllerJoin, OutputFlag, RouterEnroll};
 use crate::cli::config_layers::FlagValue;
 use crate::domain::ids::ClusterId;
 
@@ -16,6 +16,11 @@ pub enum ControllerCommand {
     Run(Box<ControllerFlags>),
     /// Check the configuration, the data directory and the ports, and start nothing
     Check(Box<ControllerFlags>),
+    /// Prepare a controller that is to be added to a cluster: key, certificate request, configuration, and what to do then
+    ///
+    /// Nothing is asked over the network, and the key never leaves this host. Over TLS a controller's id is that of its
+    /// certificate, and one that was ever used is refused: `pilothouse cluster status` shows the next free one.
+    Join(Box<ControllerJoin>),
     /// Print a commented configuration to start from
     ExampleConfig,
 }
@@ -27,6 +32,12 @@ pub enum RouterCommand {
     Run(Box<RouterFlags>),
     /// Check the configuration and every saved list, and say which list a start would use
     Check(Box<RouterFlags>),
+    /// Get a certificate with a join token, write a configuration, and get the first list
+    ///
+    /// Run it as the user that the router will run as. The key is made here and stays here. Controllers are verified by the
+    /// token before the secret is said. Where the certificate is there already, only the list is asked for. With
+    /// `-o json`: `router`, `identity`, `until`, `tls_dir`, `data_dir`, `config`, `list_version`, `controllers`.
+    Enroll(Box<RouterEnroll>),
     /// Print the controllers that this router holds
     List {
         /// The configuration.
@@ -117,7 +128,7 @@ pub struct RouterFlags {
     #[arg(long)]
     pub id: Option<String>,
     /// Router port of a controller (repeatable; replaces the file's seeds)
-    #[arg(long = "seed", value_name = "http://HOST:PORT")]
+    #[arg(long = "seed", value_name = "https://HOST:PORT")]
     pub seeds: Vec<String>,
     /// How many controllers it keeps a session with
     #[arg(long, value_name = "COUNT")]

@@ -3,6 +3,9 @@
 mod cluster;
 mod config;
 mod daemon;
+mod enrolment;
+mod pki;
+mod token;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -11,11 +14,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::demo::DemoArguments;
-use crate::domain::endpoint::{Endpoint, Scheme};
+use crate::domain::endpoint::Endpoint;
 
 pub use cluster::{Change, ClusterCommand, Readdressing, RoutersCommand};
 pub use config::{ConfigCommand, Role, Show};
 pub use daemon::{CommonFlags, ControllerCommand, ControllerFlags, RouterCommand, RouterFlags};
+pub use enrolment::{ControllerJoin, Hidden, RouterEnroll};
+pub use pki::{PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};
+pub use token::{Creation, TokenCommand};
 
 /// Controllers that agree through Raft, and routers that never lose the list of them.
 #[derive(Debug, Parser)]
@@ -42,9 +48,15 @@ pub enum Command {
     /// Show the routers of the cluster
     #[command(subcommand)]
     Routers(RoutersCommand),
+    /// Make join tokens, with which routers get their certificates
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Show what a configuration amounts to
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make and renew the certificates that controllers, routers and admins know each other by
+    #[command(subcommand)]
+    Pki(PkiCommand),
     /// Run a whole cluster and its routers on this host, and tell what happens
     Demo(DemoArguments),
     /// Print a completion script for a shell
@@ -77,15 +89,21 @@ pub struct Reach {
     /// Admin port of a controller, tried in turn; without it the file of --config, then /run/pilothouse/admin.sock
     #[arg(
         long = "endpoint",
-        value_name = "http://HOST:PORT",
+        value_name = "https://HOST:PORT",
         env = "PILOTHOUSE_ENDPOINT",
         value_delimiter = ',',
-        value_parser = plain_endpoint
+        value_parser = endpoint
     )]
     pub endpoints: Vec<Endpoint>,
-    /// A file with `endpoints = ["http://HOST:PORT"]`, or a controller's own configuration
-    #[arg(long, value_name = "FILE")]
+    /// A file with `endpoints = ["https://HOST:PORT"]` and a table `[tls]`, or a controller's own configuration
+    #[arg(long, value_name = "FILE", env = "PILOTHOUSE_CONFIG")]
     pub config: Option<PathBuf>,
+    /// A directory with an admin certificate, as `pilothouse pki issue` writes it
+    #[arg(long, value_name = "DIR", conflicts_with = "insecure")]
+    pub tls_dir: Option<PathBuf>,
+    /// Speak plain text (http://) to a controller on this host
+    #[arg(long, env = "PILOTHOUSE_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub insecure: bool,
     /// Give up after this many seconds [default: 15; 60 for a change, 180 with --wait]
     #[arg(long, value_name = "SECONDS", env = "PILOTHOUSE_TIMEOUT")]
     pub timeout: Option<NonZeroU32>,
@@ -102,12 +120,8 @@ impl Reach {
     }
 }
 
-fn plain_endpoint(text: &str) -> Result<Endpoint, String> {
-    let endpoint: Endpoint = text.parse().map_err(|why| format!("{why}; write it as in http://127.0.0.1:7003"))?;
-    match endpoint.scheme() {
-        Scheme::Plain => Ok(endpoint),
-        _ => Err("this version speaks plain text: write http://HOST:PORT".into()),
-    }
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    text.parse().map_err(|why| format!("{why}; write it as in https://127.0.0.1:7003"))
 }
 
 #[cfg(test)]
@@ -122,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_repeat_or_stand_side_by_side_and_must_be_plain() {
+    fn endpoints_repeat_or_stand_side_by_side() {
         let parse = |list: &[&str]| {
             Arguments::try_parse_from([&["pilothouse", "cluster", "status"], list].concat()).map(|arguments| {
                 let Command::Cluster(ClusterCommand::Status(reach)) = arguments.command else { panic!("not status") };
@@ -130,8 +144,8 @@ mod tests {
             })
         };
         assert_eq!(parse(&["--endpoint", "http://a:1", "--endpoint", "http://b:2"]).unwrap(), 2);
-        assert_eq!(parse(&["--endpoint", "http://a:1,http://b:2"]).unwrap(), 2);
-        assert!(parse(&["--endpoint", "https://a:1"]).unwrap_err().to_string().contains("plain text"));
+        assert_eq!(parse(&["--endpoint", "https://a:1,http://b:2"]).unwrap(), 2);
+        assert!(parse(&["--insecure", "--tls-dir", "x"]).is_err());
         assert!(parse(&["--endpoint", "a:1"]).is_err());
         assert!(parse(&["--timeout", "0"]).is_err());
     }

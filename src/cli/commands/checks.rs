@@ -9,6 +9,8 @@ use crate::cli::console::{Console, Tone};
 use crate::cli::exit::ExitStatus;
 use crate::cli::failure::Failure;
 use crate::cli::render::table::Table;
+use crate::tls::store::unix_now;
+use crate::tls::{Expiry, Material, TlsConfig};
 
 /// Findings, in the order in which a start would meet them.
 #[derive(Debug, Default)]
@@ -25,6 +27,18 @@ impl Findings {
         self.add(what, bound.map(|_| format!("{address} is free")).map_err(|why| {
             format!("{address} cannot be bound ({why}): free it, or choose another address; a daemon that runs holds its own")
         }));
+    }
+
+    /// Whether certificates can be read, fit together, and are still good.
+    pub(super) fn certificates(&mut self, tls: &TlsConfig) {
+        let finding = match tls.open() {
+            Err(why) => Err(why.to_string()),
+            Ok(security) => match security.store().map(|store| store.current()) {
+                None => Ok("plain text (tls.insecure)".to_owned()),
+                Some(material) => certificate(&material),
+            },
+        };
+        self.add("certificates", finding);
     }
 
     /// Whether a directory that is not there yet could be made.
@@ -56,5 +70,16 @@ impl Findings {
             bad => Err(Failure::new(format!("{bad} of {} checks found something", self.0.len()))
                 .hint("each finding says what to do; nothing was changed")),
         }
+    }
+}
+
+fn certificate(material: &Material) -> Result<String, String> {
+    let leaf = material.leaf();
+    match Expiry::of(leaf.not_after, unix_now()) {
+        Expiry::Over => {
+            Err(format!("the certificate of {} has ended: renew it, `pilothouse pki renew`", leaf.principal))
+        }
+        Expiry::Far => Ok(format!("{} is good", leaf.principal)),
+        soon => Ok(format!("{} is good, and ends {}", leaf.principal, soon.as_str())),
     }
 }

@@ -59,7 +59,7 @@ async fn show_status(reach: Reach, console: Console) -> Result<ExitStatus, Failu
 async fn show_members(reach: Reach, console: Console) -> Result<ExitStatus, Failure> {
     let cluster = ask(&reach).await?;
     console.data(&match reach.output.output {
-        Output::Json => json(&Members { members: &cluster.members }),
+        Output::Json => json(&Members { next_id: cluster.next_id, members: &cluster.members }),
         Output::Table => members(&cluster, console.out_colour()),
     })?;
     Ok(ExitStatus::Done)

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::checks::Findings;
 use super::configured::{Daemon, configured};
 use super::daemon;
+use super::join::join;
 use crate::cli::arguments::{ControllerCommand, ControllerFlags};
 use crate::cli::config_layers::Written;
 use crate::cli::console::Console;
@@ -20,6 +21,7 @@ use crate::controller::config::{
 use crate::controller::listeners::Listeners;
 use crate::ops::config::{InvalidConfig, LogFile};
 use crate::storage::Directory;
+use crate::tls::ControllerTlsFile;
 
 /// A controller that panicked has this long to say which of its tasks it was, and to end by itself.
 const PANIC_NAMED_WITHIN: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ pub(super) fn dispatch(command: ControllerCommand, console: Console) -> Result<E
     match command {
         ControllerCommand::Run(flags) => return run(&flags, console),
         ControllerCommand::Check(flags) => return check(&flags, console),
+        ControllerCommand::Join(asked) => return join(&asked, console),
         ControllerCommand::ExampleConfig => console.data(EXAMPLE)?,
     }
     Ok(ExitStatus::Done)
@@ -65,6 +68,7 @@ fn check(flags: &ControllerFlags, console: Console) -> Result<ExitStatus, Failur
     logging::parse(&config.log.level)?;
     let mut findings = Findings::default();
     findings.add("configuration", Ok::<_, String>(format!("{} is configured consistently", config.name)));
+    findings.certificates(&config.tls);
     if config.data_dir.exists() {
         findings.add("data directory", directory(&config));
     } else {
@@ -109,6 +113,11 @@ impl Written for ControllerFile {
                 snapshot_every_entries: Some(times.snapshot_every_entries),
             },
             log: LogFile { format: Some("text".into()), level: Some("info".into()) },
+            tls: ControllerTlsFile {
+                insecure: Some(false),
+                insecure_off_loopback: Some(false),
+                ..ControllerTlsFile::default()
+            },
             ..Self::default()
         }
     }
@@ -138,12 +147,14 @@ mod tests {
             name: Some("c".into()),
             data_dir: Some("/d".into()),
             join: Some(true),
+            tls: ControllerTlsFile { dir: Some("/t".into()), ..ControllerTlsFile::default() },
             ..ControllerFile::default()
         };
         let shown = ControllerFile {
             name: minimal.name.clone(),
             data_dir: minimal.data_dir.clone(),
             join: Some(true),
+            tls: ControllerTlsFile { dir: Some("/t".into()), ..ControllerFile::defaults().tls },
             ..ControllerFile::defaults()
         };
         assert_eq!(minimal.validate().unwrap(), shown.validate().unwrap());

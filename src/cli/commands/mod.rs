@@ -6,9 +6,14 @@ mod config;
 mod configured;
 mod controller;
 mod daemon;
+mod enroll;
+mod join;
+mod new_config;
+mod pki;
 mod reach;
 mod router;
 mod routers;
+mod token;
 
 use std::future::Future;
 
@@ -30,7 +35,9 @@ pub fn dispatch(command: Command, console: Console) -> Result<ExitStatus, Failur
         Command::Router(command) => router::dispatch(command, console),
         Command::Cluster(command) => wait_for(cluster::dispatch(command, console)),
         Command::Routers(command) => wait_for(routers::dispatch(command, console)),
+        Command::Token(command) => wait_for(token::dispatch(command, console)),
         Command::Config(command) => config::dispatch(command, console),
+        Command::Pki(command) => pki::dispatch(command, console),
         Command::Demo(arguments) => wait_for(demo::run(&arguments)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

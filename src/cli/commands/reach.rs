@@ -11,8 +11,11 @@ use crate::cli::arguments::Reach;
 use crate::cli::config_layers::{Layers, LoadError, Written, load};
 use crate::cli::failure::Failure;
 use crate::controller::config::ControllerFile;
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Scheme};
+use crate::domain::principal::RoleKind;
+use crate::ops::config::Problems;
 use crate::rpc::client::AdminClient;
+use crate::tls::{Security, TlsConfig, TlsFile};
 
 /// Where a packaged controller has its socket for operators.
 pub(super) const SOCKET: &str = "/run/pilothouse/admin.sock";
@@ -27,8 +30,10 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(180);
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct OperatorFile {
-    /// Admin ports of controllers, as `http://HOST:PORT`.
+    /// Admin ports of controllers, as `https://HOST:PORT`.
     endpoints: Vec<String>,
+    /// An admin's certificate, or plain text.
+    tls: TlsFile,
 }
 
 impl Written for OperatorFile {
@@ -37,17 +42,29 @@ impl Written for OperatorFile {
     }
 }
 
-/// Whom to ask.
+/// Whom to ask, and how.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     endpoints: Vec<Endpoint>,
     socket: Option<PathBuf>,
+    tls: Option<TlsConfig>,
 }
 
 /// Connects to the first controller that answers.
 pub(super) async fn connect(reach: &Reach) -> Result<AdminClient, Failure> {
-    let Found { endpoints, socket } = find(reach, Path::new(SOCKET))?;
-    Ok(AdminClient::connect(&endpoints, socket).await?)
+    let Found { endpoints, socket, tls } = find(reach, Path::new(SOCKET))?;
+    let security = match (tls, endpoints.is_empty()) {
+        (Some(tls), _) => tls.open().map_err(|why| Failure::new(why.to_string()))?,
+        // Nothing but the socket, which needs no certificate.
+        (None, true) => Security::default(),
+        (None, false) => {
+            return Err(Failure::new("no certificate to show to the controllers").hint(
+                "give --tls-dir DIR (`pilothouse pki issue … admin NAME` makes one), a file by --config, or --insecure for \
+                 plain text on this host",
+            ));
+        }
+    };
+    Ok(AdminClient::connect(&endpoints, socket, security).await?)
 }
 
 /// Gives up in time.
@@ -62,12 +79,34 @@ pub(super) async fn within<T>(
 }
 
 fn find(reach: &Reach, socket: &Path) -> Result<Found, Failure> {
+    let mut found = match &reach.config {
+        Some(path) => from_file(path)?,
+        None => Found { socket: socket.exists().then(|| socket.to_owned()), ..Found::default() },
+    };
     if !reach.endpoints.is_empty() {
-        return Ok(Found { endpoints: reach.endpoints.clone(), socket: None });
+        found.endpoints.clone_from(&reach.endpoints);
+        found.socket = None;
     }
-    match &reach.config {
-        Some(path) => from_file(path),
-        None => Ok(Found { endpoints: Vec::new(), socket: socket.exists().then(|| socket.to_owned()) }),
+    if reach.insecure {
+        found.tls = Some(TlsConfig::Insecure { off_loopback: false });
+    } else if let Some(dir) = &reach.tls_dir {
+        found.tls = meant(TlsFile { dir: Some(dir.clone()), ..TlsFile::default() })?;
+    }
+    if let (Some(path), true, None) = (&reach.config, found.endpoints.is_empty(), &found.socket) {
+        return Err(Failure::new(format!("{} names no endpoint", path.display()))
+            .hint("write endpoints = [\"https://HOST:PORT\"] with the admin ports of the controllers"));
+    }
+    Ok(found)
+}
+
+fn meant(file: TlsFile) -> Result<Option<TlsConfig>, Failure> {
+    if file == TlsFile::default() {
+        return Ok(None);
+    }
+    let mut problems = Problems::default();
+    match file.meant(RoleKind::Admin, &mut problems) {
+        Some(tls) => Ok(Some(tls)),
+        None => Err(Failure::new(problems.into_invalid().to_string())),
     }
 }
 
@@ -80,11 +119,7 @@ fn from_file(path: &Path) -> Result<Found, Failure> {
                 text.parse().map_err(|why| Failure::new(format!("{}: endpoints: {text:?} {why}", path.display())))
             });
             let endpoints: Vec<_> = parsed.collect::<Result<_, _>>()?;
-            if endpoints.is_empty() {
-                return Err(Failure::new(format!("{} names no endpoint", path.display()))
-                    .hint("write endpoints = [\"http://HOST:PORT\"] with the admin ports of the controllers"));
-            }
-            Ok(Found { endpoints, socket: None })
+            Ok(Found { endpoints, socket: None, tls: meant(file.written.tls)? })
         }
         Err(LoadError::UnknownKey { .. }) => from_controller(&load::<ControllerFile>(&layers)?.written, path),
         Err(other) => Err(other.into()),
@@ -101,9 +136,16 @@ fn from_controller(file: &ControllerFile, path: &Path) -> Result<Found, Failure>
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    let endpoint = format!("http://{}", SocketAddr::new(ip, address.port()));
+    let mut problems = Problems::default();
+    let tls = file.tls.clone().meant(&mut problems);
+    if tls.is_none() {
+        return Err(Failure::new(problems.into_invalid().to_string()));
+    }
+    let scheme = tls.as_ref().map_or(Scheme::Tls, TlsConfig::scheme).as_str();
+    let endpoint = format!("{scheme}://{}", SocketAddr::new(ip, address.port()));
     let endpoint = endpoint.parse().map_err(|why| Failure::new(format!("{}: listen.admin: {why}", path.display())))?;
-    Ok(Found { endpoints: vec![endpoint], socket: file.admin_socket.clone().filter(|socket| socket.exists()) })
+    let socket = file.admin_socket.clone().filter(|socket| socket.exists());
+    Ok(Found { endpoints: vec![endpoint], socket, tls })
 }
 
 #[cfg(test)]
@@ -113,7 +155,14 @@ mod tests {
 
     fn reach(endpoints: &[&str], config: Option<PathBuf>) -> Reach {
         let endpoints = endpoints.iter().map(|text| text.parse().unwrap()).collect();
-        Reach { endpoints, config, timeout: None, output: OutputFlag { output: Output::Table } }
+        Reach {
+            endpoints,
+            config,
+            tls_dir: None,
+            insecure: false,
+            timeout: None,
+            output: OutputFlag { output: Output::Table },
+        }
     }
 
     fn shown(found: Result<Found, Failure>) -> String {
@@ -136,7 +185,8 @@ mod tests {
         };
         let socket = file("admin.sock", "");
         let operator = file("operator.toml", "endpoints = [\"http://a:1\", \"http://b:2\"]\n");
-        let controller = file("controller.toml", "name = \"c\"\n[listen]\nadmin = \"0.0.0.0:7003\"\n");
+        let controller =
+            file("controller.toml", "name = \"c\"\n[listen]\nadmin = \"0.0.0.0:7003\"\n[tls]\ninsecure = true\n");
         let find =
             |endpoints: &[&str], config: Option<&PathBuf>| shown(find(&reach(endpoints, config.cloned()), &socket));
 

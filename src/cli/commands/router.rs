@@ -3,6 +3,8 @@
 use super::checks::Findings;
 use super::configured::{Daemon, configured};
 use super::daemon;
+use super::enroll::enroll;
+use super::wait_for;
 use crate::cli::arguments::{Output, RouterCommand, RouterFlags};
 use crate::cli::config_layers::Written;
 use crate::cli::console::Console;
@@ -15,6 +17,7 @@ use crate::ops::config::{InvalidConfig, LogFile};
 use crate::router;
 use crate::router::config::{HttpListen, RouterConfig, RouterFile, SESSIONS_DEFAULT};
 use crate::router::generations::{FileState, Floors, Inspection, inspect, trust};
+use crate::tls::TlsFile;
 
 /// A configuration to start from.
 pub(super) const EXAMPLE: &str = include_str!("../../../tests/data/example-router.toml");
@@ -23,6 +26,7 @@ pub(super) fn dispatch(command: RouterCommand, console: Console) -> Result<ExitS
     match command {
         RouterCommand::Run(flags) => return run(&flags, console),
         RouterCommand::Check(flags) => return check(&flags, console),
+        RouterCommand::Enroll(asked) => return wait_for(enroll(&asked, console)),
         RouterCommand::List { flags, output } => {
             let config = configured_router(&flags)?;
             if !config.data_dir.exists() {
@@ -66,6 +70,7 @@ fn check(flags: &RouterFlags, console: Console) -> Result<ExitStatus, Failure> {
     logging::parse(&config.log.level)?;
     let mut findings = Findings::default();
     findings.add("configuration", Ok::<_, String>(format!("{} is configured consistently", config.id)));
+    findings.certificates(&config.tls);
     if config.data_dir.exists() {
         match inspect(&config.data_dir) {
             Ok(inspection) => saved(&inspection, config.seeds.len(), &mut findings),
@@ -135,6 +140,7 @@ impl Written for RouterFile {
     fn defaults() -> Self {
         Self {
             sessions: Some(SESSIONS_DEFAULT),
+            tls: TlsFile { insecure: Some(false), insecure_off_loopback: Some(false), ..TlsFile::default() },
             log: LogFile { format: Some("text".into()), level: Some("info".into()) },
             ..Self::default()
         }
@@ -164,11 +170,17 @@ mod tests {
         let minimal = || RouterFile {
             id: Some("edge-1".into()),
             data_dir: Some("/d".into()),
-            seeds: vec!["http://127.0.0.1:7002".into()],
+            seeds: vec!["https://127.0.0.1:7002".into()],
+            tls: TlsFile { dir: Some("/t".into()), ..TlsFile::default() },
             ..RouterFile::default()
         };
         let defaults = RouterFile::defaults();
-        let shown = RouterFile { sessions: defaults.sessions, log: defaults.log, ..minimal() };
+        let shown = RouterFile {
+            sessions: defaults.sessions,
+            log: defaults.log,
+            tls: TlsFile { dir: Some("/t".into()), ..defaults.tls },
+            ..minimal()
+        };
         assert_eq!(minimal().validate().unwrap(), shown.validate().unwrap());
     }
 }

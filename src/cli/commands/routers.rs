@@ -34,7 +34,33 @@ pub(super) async fn dispatch(command: RoutersCommand, console: Console) -> Resul
             warn_of_gaps(&found, console);
             Ok(ExitStatus::Done)
         }
-        RoutersCommand::Forget { id, reach } => {
+        RoutersCommand::Forget { id, ban: true, reach } => {
+            let asking = async { Ok(connect(&reach).await?.ban(&id).await?) };
+            let existed = within(reach.deadline_or(ANSWER_MAX), asking).await?;
+            console.data(&match reach.output.output {
+                Output::Json => json(&serde_json::json!({ "banned": id.to_string(), "was_registered": existed })),
+                Output::Table => format!(
+                    "router {id} is banned: its sessions end, and every controller refuses it; \
+                     `pilothouse routers allow {id}` lifts it\n"
+                ),
+            })?;
+            Ok(ExitStatus::Done)
+        }
+        RoutersCommand::Allow { id, reach } => {
+            let asking = async { Ok(connect(&reach).await?.allow(&id).await?) };
+            if !within(reach.deadline_or(ANSWER_MAX), asking).await? {
+                return Err(Failure::new(format!("router {id} is not banned"))
+                    .hint("`pilothouse routers list` shows which routers are"));
+            }
+            console.data(&match reach.output.output {
+                Output::Json => json(&serde_json::json!({ "allowed": id.to_string() })),
+                Output::Table => {
+                    format!("router {id} is not banned any more; a certificate that it still has counts again\n")
+                }
+            })?;
+            Ok(ExitStatus::Done)
+        }
+        RoutersCommand::Forget { id, ban: false, reach } => {
             let asking = async { Ok(connect(&reach).await?.forget(&id).await?) };
             if !within(reach.deadline_or(ANSWER_MAX), asking).await? {
                 return Err(unknown(&id));

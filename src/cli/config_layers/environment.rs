@@ -7,7 +7,7 @@ use super::LoadError;
 /// What every variable of ours begins with.
 pub(super) const PREFIX: &str = "PILOTHOUSE_";
 /// Variables that are not configuration keys: the operators' commands read them.
-const NOT_KEYS: [&str; 2] = ["PILOTHOUSE_ENDPOINT", "PILOTHOUSE_TIMEOUT"];
+const NOT_KEYS: [&str; 4] = ["PILOTHOUSE_ENDPOINT", "PILOTHOUSE_TIMEOUT", "PILOTHOUSE_CONFIG", "PILOTHOUSE_INSECURE"];
 
 /// This process's variables that begin with `PILOTHOUSE_`.
 ///

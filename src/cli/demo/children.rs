@@ -196,7 +196,7 @@ mod tests {
         let program = folder.join("program");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let layout = Layout { folder: folder.to_owned(), base_port: 20_000, controllers: 0, routers: 1 };
+        let layout = Layout { folder: folder.to_owned(), base_port: 20_000, controllers: 0, routers: 1, secure: false };
         Children::configure(&layout, UNIT, "").unwrap();
         (Children::new(program), layout)
     }

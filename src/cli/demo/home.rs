@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{BASE_PORT_END, Layout};
+use super::layout::{BASE_PORT_END, Layout, names};
 
 /// How many base ports are tried before free ports are given up.
 const BASE_PORT_ATTEMPTS_MAX: usize = 100;
@@ -26,6 +26,8 @@ pub(crate) struct Wish {
     pub(crate) base_port: Option<u16>,
     pub(crate) controllers: u16,
     pub(crate) routers: u16,
+    /// Whether everybody speaks TLS.
+    pub(crate) secure: bool,
     /// How many controllers may join later.
     pub(crate) extra: u16,
     /// Whether the folder must be empty.
@@ -38,6 +40,9 @@ struct Record {
     base_port: u16,
     controllers: u16,
     routers: u16,
+    /// Folders from before there was TLS do not say it.
+    #[serde(default)]
+    secure: bool,
 }
 
 /// A locked folder with a layout.
@@ -71,7 +76,7 @@ impl Home {
             bail!("{} is not empty: the tour begins with a new cluster; give it a new folder", folder.display());
         }
         let base_port = base_port(wish, record.as_ref(), &folder)?;
-        let layout = Layout { folder, base_port, controllers: wish.controllers, routers: wish.routers };
+        let layout = laid_out(wish, folder, base_port);
         let home = Self { layout, temporary, _lock: lock };
         if let Some(taken) = home.layout.all_ports(wish.extra).into_iter().find(|port| !is_free(*port)) {
             bail!("port {taken} is taken: end what listens there, or give another --base-port");
@@ -94,11 +99,16 @@ impl Home {
     }
 
     fn remember(&self) -> anyhow::Result<()> {
-        let Layout { folder, base_port, controllers, routers } = &self.layout;
-        let record = Record { base_port: *base_port, controllers: *controllers, routers: *routers };
-        let path = folder.join(RECORD);
+        let Layout { base_port, controllers, routers, secure, .. } = self.layout;
+        let record = Record { base_port, controllers, routers, secure };
+        let path = self.layout.folder.join(RECORD);
         std::fs::write(&path, serde_json::to_string(&record)?).with_context(|| format!("write {}", path.display()))
     }
+}
+
+fn laid_out(wish: &Wish, folder: PathBuf, base_port: u16) -> Layout {
+    let Wish { controllers, routers, secure, .. } = *wish;
+    Layout { folder, base_port, controllers, routers, secure }
 }
 
 fn given(folder: &Path) -> anyhow::Result<PathBuf> {
@@ -107,7 +117,8 @@ fn given(folder: &Path) -> anyhow::Result<PathBuf> {
     anyhow::ensure!(folder.to_str().is_some(), "{} is not a UTF-8 path: give another --data-dir", folder.display());
     let ours = |name: &str| {
         let child = name.strip_prefix("controller-").or_else(|| name.strip_prefix("router-"));
-        name == RECORD || name == LOCK || child.is_some_and(|number| number.parse::<u16>().is_ok())
+        let known = [RECORD, LOCK, names::AUTHORITY, names::UNFINISHED_AUTHORITY, names::ADMIN];
+        known.contains(&name) || child.is_some_and(|number| number.parse::<u16>().is_ok())
     };
     for entry in std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
         let name = entry?.file_name();
@@ -155,14 +166,16 @@ fn base_port(wish: &Wish, record: Option<&Record>, folder: &Path) -> anyhow::Res
             base_port: wish.base_port.unwrap_or(record.base_port),
             controllers: wish.controllers,
             routers: wish.routers,
+            secure: wish.secure,
         };
         anyhow::ensure!(
             asked == *record,
-            "{} holds a demo of {} controllers and {} routers on base port {}: ask for the same, or give a new folder",
+            "{} holds a demo of {} controllers and {} routers on base port {}, {}: ask for the same, or give a new folder",
             folder.display(),
             record.controllers,
             record.routers,
-            record.base_port
+            record.base_port,
+            if record.secure { "with TLS (without --insecure)" } else { "in plain text (--insecure)" }
         );
         return Ok(record.base_port);
     }
@@ -175,7 +188,7 @@ fn base_port(wish: &Wish, record: Option<&Record>, folder: &Path) -> anyhow::Res
 fn free_base_port(wish: &Wish) -> anyhow::Result<u16> {
     for _ in 0..BASE_PORT_ATTEMPTS_MAX {
         let base_port = rand::rng().random_range(FREE_BASE_PORT_MIN..BASE_PORT_END);
-        let layout = Layout { folder: PathBuf::new(), base_port, controllers: wish.controllers, routers: wish.routers };
+        let layout = laid_out(wish, PathBuf::new(), base_port);
         if layout.all_ports(wish.extra).into_iter().all(is_free) {
             return Ok(base_port);
         }
@@ -192,7 +205,7 @@ mod tests {
     use super::*;
 
     fn wish(folder: Option<PathBuf>) -> Wish {
-        Wish { folder, base_port: None, controllers: 3, routers: 2, extra: 1, fresh: false }
+        Wish { folder, base_port: None, controllers: 3, routers: 2, secure: true, extra: 1, fresh: false }
     }
 
     #[test]
@@ -220,6 +233,9 @@ mod tests {
         again.leave().unwrap();
         let other = Wish { controllers: 5, ..wish(Some(given.path().to_owned())) };
         assert!(Home::settle(&other).unwrap_err().to_string().contains("give a new folder"));
+        let plain = Wish { secure: false, ..wish(Some(given.path().to_owned())) };
+        let refused = Home::settle(&plain).unwrap_err().to_string();
+        assert!(refused.contains("with TLS") && refused.contains("give a new folder"), "{refused}");
         let fresh = Wish { fresh: true, ..wish(Some(given.path().to_owned())) };
         assert!(Home::settle(&fresh).unwrap_err().to_string().contains("begins with a new cluster"));
     }

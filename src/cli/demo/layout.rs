@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::domain::endpoint::{Endpoint, Scheme};
+
 /// Most controllers: beyond it, and with one more for the tour, their ports would meet the routers'.
 pub(crate) const CONTROLLERS_MAX: u16 = 45;
 /// Most routers: beyond it their ports could pass 32767, where the system hands out ports of its own.
@@ -15,6 +17,16 @@ const CONTROLLER_STRIDE: u16 = 10;
 /// Distance from the base port to where the routers' ports begin.
 const ROUTERS_OFFSET: u16 = 500;
 
+/// Folders of a demo beside those of its children.
+pub(crate) mod names {
+    /// The issuers of all certificates.
+    pub(crate) const AUTHORITY: &str = "ca";
+    /// The same while they are made.
+    pub(crate) const UNFINISHED_AUTHORITY: &str = "ca.new";
+    /// What whoever asks controllers needs.
+    pub(crate) const ADMIN: &str = "admin";
+}
+
 /// The plan of a demo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -26,6 +38,8 @@ pub(crate) struct Layout {
     pub(crate) controllers: u16,
     /// How many routers there are.
     pub(crate) routers: u16,
+    /// Whether everybody speaks TLS; else it is plain text.
+    pub(crate) secure: bool,
 }
 
 /// What a child process is.
@@ -138,6 +152,55 @@ impl Layout {
         self.folder_of(unit).join("log")
     }
 
+    /// Where a child's certificate is.
+    pub(crate) fn tls_of(&self, unit: Unit) -> PathBuf {
+        self.folder_of(unit).join("tls")
+    }
+
+    /// Where the issuers of all certificates are.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.join(names::AUTHORITY)
+    }
+
+    /// Where they are while they are made.
+    pub(crate) fn unfinished_authority(&self) -> PathBuf {
+        self.folder.join(names::UNFINISHED_AUTHORITY)
+    }
+
+    /// Where the certificate of whoever asks controllers is.
+    pub(crate) fn admin_tls(&self) -> PathBuf {
+        self.folder.join(names::ADMIN).join("tls")
+    }
+
+    /// Where the configuration of whoever asks controllers is.
+    pub(crate) fn client_config_path(&self) -> PathBuf {
+        self.folder.join(names::ADMIN).join("client.toml")
+    }
+
+    /// How addresses of controllers are written.
+    pub(crate) const fn scheme(&self) -> Scheme {
+        if self.secure { Scheme::Tls } else { Scheme::Plain }
+    }
+
+    /// A port of a controller on this host, as others name it.
+    pub(crate) fn endpoint(&self, port: u16) -> Endpoint {
+        let text = format!("{}://127.0.0.1:{port}", self.scheme().as_str());
+        text.parse().expect("a loopback address with a port above 0 is an endpoint")
+    }
+
+    /// The `[tls]` table of whoever has a certificate there.
+    fn tls_table(&self, dir: &Path) -> String {
+        if self.secure { format!("[tls]\ndir = {}\n", quoted(dir)) } else { "[tls]\ninsecure = true\n".to_owned() }
+    }
+
+    /// The configuration of whoever asks these controllers.
+    pub(crate) fn client_config(&self, controllers: impl IntoIterator<Item = u16>) -> String {
+        let admin = |number| format!("    \"{}\",\n", self.endpoint(self.ports(number).admin));
+        let endpoints: String = controllers.into_iter().map(admin).collect();
+        let tls = self.tls_table(&self.admin_tls());
+        format!("# Written by `pilothouse demo`, for --config.\nendpoints = [\n{endpoints}]\n\n{tls}")
+    }
+
     /// The configuration of controller `number`.
     pub(crate) fn controller_config(&self, number: u16, entry: Entry) -> String {
         let unit = Unit::Controller(number);
@@ -146,8 +209,8 @@ impl Layout {
             Entry::Joins => "join = true\n".to_owned(),
             Entry::Founds => {
                 let member = |n: u16| {
-                    let (name, peer) = (Unit::Controller(n), self.ports(n).peer);
-                    format!("    {{ id = {n}, name = \"{name}\", peer = \"http://127.0.0.1:{peer}\" }},\n")
+                    let (name, peer) = (Unit::Controller(n), self.endpoint(self.ports(n).peer));
+                    format!("    {{ id = {n}, name = \"{name}\", peer = \"{peer}\" }},\n")
                 };
                 let members: String = self.founders().map(member).collect();
                 format!("id = {number}\ninitial_members = [\n{members}]\n")
@@ -155,12 +218,13 @@ impl Layout {
         };
         format!(
             "# Written by `pilothouse demo`.\nname = \"{unit}\"\ndata_dir = {data}\n{membership}\n[listen]\n\
-             peer = \"127.0.0.1:{}\"\nrouter = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n",
+             peer = \"127.0.0.1:{}\"\nrouter = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n\n{tls}",
             ports.peer,
             ports.router,
             ports.admin,
             ports.http,
             data = quoted(&self.data_of(unit)),
+            tls = self.tls_table(&self.tls_of(unit)),
         )
     }
 
@@ -172,17 +236,18 @@ impl Layout {
     /// The configuration of router `number`.
     pub(crate) fn router_config(&self, number: u16, choice: &RouterChoice) -> String {
         let unit = Unit::Router(number);
-        let seed = |n: &u16| format!("\"http://127.0.0.1:{}\"", self.ports(*n).router);
+        let seed = |n: &u16| format!("\"{}\"", self.endpoint(self.ports(*n).router));
         let seeds: Vec<String> = choice.seeds.iter().map(seed).collect();
         format!(
             "# Written by `pilothouse demo`.\nid = \"{unit}\"\ndata_dir = {data}\nseeds = [{seeds}]\n\
              sessions = {sessions}\nhttp = \"127.0.0.1:{http}\"\n\n[labels]\ndemo = \"yes\"\n\n[output]\n\
-             json_file = {json}\n",
+             json_file = {json}\n\n{tls}",
             data = quoted(&self.data_of(unit)),
             seeds = seeds.join(", "),
             sessions = choice.sessions,
             http = self.router_http(number),
             json = quoted(&self.folder_of(unit).join("controllers.json")),
+            tls = self.tls_table(&self.tls_of(unit)),
         )
     }
 }
@@ -201,9 +266,11 @@ mod tests {
 
     use super::*;
     use crate::controller::config::{Bootstrap, ControllerFile};
+    use crate::tls::TlsConfig;
 
     fn layout() -> Layout {
-        Layout { folder: PathBuf::from("/tmp/a \"quoted\" \\ folder"), base_port: 20_000, controllers: 3, routers: 2 }
+        let folder = PathBuf::from("/tmp/a \"quoted\" \\ folder");
+        Layout { folder, base_port: 20_000, controllers: 3, routers: 2, secure: true }
     }
 
     #[test]
@@ -225,7 +292,12 @@ mod tests {
     #[test]
     fn a_controllers_configuration_is_valid() {
         let parse = |text: &str| Figment::from(Toml::string(text)).extract::<ControllerFile>().unwrap();
+        let plain = Layout { secure: false, ..layout() };
+        let insecure = parse(&plain.controller_config(2, Entry::Founds)).validate().unwrap();
+        assert_eq!(insecure.tls, TlsConfig::Insecure { off_loopback: false });
         let founder = parse(&layout().controller_config(2, Entry::Founds)).validate().unwrap();
+        let TlsConfig::Files(files) = &founder.tls else { panic!("plain text") };
+        assert!(files.key.starts_with(layout().tls_of(Unit::Controller(2))), "{files:?}");
         assert_eq!(founder.name.as_str(), "controller-2");
         assert_eq!(founder.data_dir, layout().data_of(Unit::Controller(2)));
         assert_eq!(founder.listen.http.port(), 20_023);

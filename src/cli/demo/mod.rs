@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! home ── folder, lock, ports     layout ── names, ports, folders, configurations (pure)
-//! children ── processes           log ───── their logs, bounded
+//! credentials ── certificates     children, log ── processes, and their logs, bounded
 //! observe, http ── asks           view ──── what was answered (plain values)
 //! narrate ── view, view -> sentences (pure)      tour ── the steps and their checks
 //! ```
 
 mod children;
+mod credentials;
 mod home;
 mod http;
 mod layout;
@@ -63,7 +64,7 @@ pub struct DemoArguments {
     #[arg(long, value_name = "P",
           value_parser = clap::value_parser!(u16).range(i64::from(BASE_PORT_MIN)..i64::from(BASE_PORT_END)))]
     pub base_port: Option<u16>,
-    /// Plain text, on loopback only: all that there is for now
+    /// Plain text instead of TLS with certificates from an authority in the data directory
     #[arg(long)]
     pub insecure: bool,
     /// Show the main job unattended, check every step, and end: 0 only if all of them held
@@ -103,6 +104,7 @@ fn wish(arguments: &DemoArguments) -> Wish {
         base_port: arguments.base_port,
         controllers: arguments.controllers,
         routers: arguments.routers,
+        secure: !arguments.insecure,
         extra: if arguments.tour { tour::EXTRA_CONTROLLERS } else { 0 },
         fresh: arguments.tour,
     }

@@ -10,24 +10,24 @@ use super::view::{ClusterView, RouterSelf};
 use crate::domain::endpoint::Endpoint;
 use crate::proto::admin::{ListRoutersRequest, RouterStatus};
 use crate::rpc::client::AdminClient;
+use crate::tls::Security;
 
 /// Most pages of routers that are read at once.
 const PAGES_MAX: usize = 16;
 
 /// The admin endpoint of controller `number`.
 pub(crate) fn admin_endpoint(layout: &Layout, number: u16) -> Endpoint {
-    loopback(layout.ports(number).admin)
-}
-
-/// `http://127.0.0.1:PORT`.
-pub(crate) fn loopback(port: u16) -> Endpoint {
-    format!("http://127.0.0.1:{port}").parse().expect("a loopback address with a port above 0 is an endpoint")
+    layout.endpoint(layout.ports(number).admin)
 }
 
 /// A client of whichever of these controllers answers.
-pub(crate) async fn admin(layout: &Layout, controllers: &BTreeSet<u16>) -> anyhow::Result<AdminClient> {
+pub(crate) async fn admin(
+    layout: &Layout,
+    controllers: &BTreeSet<u16>,
+    security: &Security,
+) -> anyhow::Result<AdminClient> {
     let endpoints: Vec<Endpoint> = controllers.iter().map(|number| admin_endpoint(layout, *number)).collect();
-    Ok(AdminClient::connect(&endpoints, None).await?)
+    Ok(AdminClient::connect(&endpoints, None, security.clone()).await?)
 }
 
 /// The cluster and its routers.

@@ -8,10 +8,12 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::children::Children;
+use super::credentials;
 use super::layout::{Entry, Layout, RouterChoice, Unit};
 use super::observe;
 use super::view::ClusterView;
 use crate::rpc::client::AdminClient;
+use crate::tls::Security;
 
 /// How many lines of its log are shown of a child that ended by itself.
 const LAST_LINES: usize = 5;
@@ -29,6 +31,8 @@ pub(crate) struct Stage {
     pub(crate) asked: BTreeSet<u16>,
     /// How the user called this program.
     pub(crate) program: String,
+    /// How controllers are asked.
+    pub(crate) security: Security,
     client: Option<AdminClient>,
     began: Instant,
 }
@@ -36,11 +40,16 @@ pub(crate) struct Stage {
 impl Stage {
     /// Nothing runs yet.
     pub(crate) fn new(layout: Layout, children: Children, program: String) -> Self {
-        Self { layout, children, asked: BTreeSet::new(), program, client: None, began: Instant::now() }
+        let (asked, security) = (BTreeSet::new(), Security::default());
+        Self { layout, children, asked, program, security, client: None, began: Instant::now() }
     }
 
-    /// Starts the founders and the routers.
+    /// Starts the founders and the routers, each with its certificate.
     pub(crate) fn open(&mut self) -> anyhow::Result<()> {
+        self.security = credentials::prepare(&self.layout)?;
+        // All of them before the first process: the founders wait for each other.
+        self.layout.units().into_iter().try_for_each(|unit| credentials::of_unit(&self.layout, unit))?;
+        self.write_client_config(self.layout.founders())?;
         for unit in self.layout.units() {
             match unit {
                 Unit::Controller(number) => self.start_controller(number, Entry::Founds)?,
@@ -50,9 +59,20 @@ impl Stage {
         Ok(())
     }
 
+    /// Writes what other programs need to ask these controllers.
+    pub(crate) fn write_client_config(&self, controllers: impl IntoIterator<Item = u16>) -> anyhow::Result<()> {
+        let path = self.layout.client_config_path();
+        let written = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            std::fs::write(&path, self.layout.client_config(controllers))
+        };
+        written().with_context(|| format!("write {}", path.display()))
+    }
+
     /// Configures and starts a controller.
     pub(crate) fn start_controller(&mut self, number: u16, entry: Entry) -> anyhow::Result<()> {
         let unit = Unit::Controller(number);
+        credentials::of_unit(&self.layout, unit)?;
         Children::configure(&self.layout, unit, &self.layout.controller_config(number, entry))?;
         self.children.start(&self.layout, unit)?;
         if entry == Entry::Founds {
@@ -71,7 +91,7 @@ impl Stage {
     /// A client of any controller that answers; a new one when `fresh` is asked for.
     pub(crate) async fn admin(&mut self) -> anyhow::Result<&mut AdminClient> {
         if self.client.is_none() {
-            self.client = Some(observe::admin(&self.layout, &self.asked).await?);
+            self.client = Some(observe::admin(&self.layout, &self.asked, &self.security).await?);
         }
         self.client.as_mut().context("a client was just made")
     }

@@ -7,6 +7,7 @@ use super::layout::{Layout, Unit};
 use super::view::Offers;
 use crate::cli::console::Tone;
 use crate::cli::render::table::Table;
+use crate::tls::config;
 
 /// Where everything listens.
 pub(crate) fn listeners(layout: &Layout) -> String {
@@ -22,16 +23,25 @@ pub(crate) fn listeners(layout: &Layout) -> String {
         };
         table.row(Tone::Plain, [&[unit.to_string()], &ports[..], &[folder]].concat());
     }
-    format!("{}\nall ports on 127.0.0.1, plain text\n", table.render(false))
+    let how = if layout.secure {
+        format!("mutual TLS from the authority in {}; routers' HTTP is plain text", layout.authority().display())
+    } else {
+        "plain text".to_owned()
+    };
+    format!("{}\nall ports on 127.0.0.1, {how}\n", table.render(false))
 }
 
 /// What to try next; `program` as the user called it.
 pub(crate) fn suggestions(layout: &Layout, program: &str) -> String {
-    let admin = format!("http://127.0.0.1:{}", layout.ports(1).admin);
+    let client = shown(&layout.client_config_path());
+    let http = layout.endpoint(layout.ports(1).http);
+    let trust = shown(&layout.admin_tls().join(config::names::CA_CONTROLLERS));
+    let trust = if layout.secure { format!("--cacert {trust} ") } else { String::new() };
     let first = Unit::Controller(1);
     let mut lines = vec![
-        ("who is there", format!("{program} cluster status --endpoint {admin}")),
-        ("which routers hold which list", format!("{program} routers list --endpoint {admin}")),
+        ("who is there", format!("{program} cluster status --config {client}")),
+        ("which routers hold which list", format!("{program} routers list --config {client}")),
+        ("whether a controller is ready", format!("curl {trust}{http}/readyz")),
         ("end a controller", format!("kill -9 $(cat {})", shown(&layout.pid_file_of(first)))),
     ];
     if layout.routers > 0 {
@@ -73,7 +83,7 @@ mod tests {
     use super::*;
 
     fn layout(folder: &str) -> Layout {
-        Layout { folder: PathBuf::from(folder), base_port: 20_000, controllers: 3, routers: 2 }
+        Layout { folder: PathBuf::from(folder), base_port: 20_000, controllers: 3, routers: 2, secure: true }
     }
 
     #[test]
@@ -88,6 +98,8 @@ mod tests {
     #[test]
     fn a_suggestion_can_be_pasted_into_a_shell() {
         let text = suggestions(&layout("/it's here"), "pilothouse");
+        assert!(text.contains("cluster status --config '/it'\\''s here/admin/client.toml'"), "{text}");
+        assert!(text.contains("here/admin/tls/ca-controllers.pem' https://127.0.0.1:20013/"), "{text}");
         assert!(text.contains("kill -9 $(cat '/it'\\''s here/controller-1/pid')"), "{text}");
     }
 

@@ -38,6 +38,8 @@ pub struct Cluster {
     pub routers: u64,
     /// Who answered.
     pub answered_by: u64,
+    /// The id that a new controller may have; `null` when it is not known.
+    pub next_id: Option<u64>,
     /// Ordered by id.
     pub members: Vec<Member>,
 }
@@ -92,6 +94,7 @@ impl From<StatusResponse> for Cluster {
             feature_level: answer.feature_level,
             routers: answer.routers,
             answered_by: answer.answered_by,
+            next_id: Some(answer.next_id).filter(|id| *id > 0),
             members,
         }
     }
@@ -160,6 +163,7 @@ pub fn status(cluster: &Cluster, colour: bool) -> String {
         ("routers", cluster.routers.to_string()),
         ("feature level", cluster.feature_level.to_string()),
         ("answered by", answered_by),
+        ("next free id", known(cluster.next_id)),
     ]);
     if cluster.members.is_empty() {
         return text;
@@ -205,12 +209,15 @@ pub fn members(cluster: &Cluster, colour: bool) -> String {
         ];
         table.row(member.tone(), cells);
     }
-    table.render(colour)
+    let next = cluster.next_id.map_or_else(String::new, |id| format!("\nnext free id: {id}\n"));
+    table.render(colour) + &next
 }
 
 /// `cluster members -o json`.
 #[derive(Debug, Serialize)]
 pub struct Members<'a> {
+    /// The id that a new controller may have; `null` when it is not known.
+    pub next_id: Option<u64>,
     /// Ordered by id.
     pub members: &'a [Member],
 }
@@ -284,6 +291,7 @@ mod tests {
             ],
             voter_sets: vec![VoterSet { ids: vec![1, 2, 3] }],
             committed_index: 42,
+            next_id: 6,
         }
     }
 
@@ -306,7 +314,7 @@ mod tests {
     fn without_a_leader_or_a_cluster_the_answer_says_so() {
         let blank = Cluster::from(StatusResponse::default());
         let value = serde_json::to_value(&blank).unwrap();
-        for absent in ["leader", "cluster_id", "list_version"] {
+        for absent in ["leader", "cluster_id", "list_version", "next_id"] {
             assert!(value[absent].is_null(), "{absent}");
         }
         let text = status(&blank, false);

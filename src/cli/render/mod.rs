@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod held;
+pub mod pki;
 pub mod routers;
 pub mod settings;
 pub mod table;

@@ -23,8 +23,10 @@ pub struct Routers {
 pub struct Router {
     /// Its id.
     pub id: String,
-    /// Whether it is registered; `false`: it is live, but unknown to the log.
+    /// Whether it is registered; `false`: it is live or banned, but not registered.
     pub registered: bool,
+    /// Whether every controller refuses it.
+    pub banned: bool,
     /// Of its software; `null` when it is not known.
     pub version: Option<String>,
     /// Of its live sessions; `null` without one.
@@ -60,6 +62,7 @@ impl From<RouterStatus> for Router {
         Self {
             id: router.id,
             registered: router.registered,
+            banned: router.banned,
             version: some(router.software_version),
             protocol: (router.protocol != 0).then_some(router.protocol),
             held: some(router.held),
@@ -82,6 +85,14 @@ impl Router {
             (true, _) => Tone::Bad,
             (false, true) => Tone::Doubtful,
             (false, false) => Tone::Plain,
+        }
+    }
+
+    const fn registered_for_people(&self) -> &'static str {
+        match (self.banned, self.registered) {
+            (true, _) => "no (banned: `pilothouse routers allow` lifts it)",
+            (false, true) => "yes",
+            (false, false) => "no (live, but not registered)",
         }
     }
 
@@ -112,7 +123,7 @@ pub fn list(routers: &[Router], colour: bool) -> String {
             listed(&router.controllers),
             or_hyphen(router.source.as_ref()),
             ago(router.last_heard_ms),
-            or_hyphen(router.last_refusal.as_ref()),
+            if router.banned { "banned".into() } else { or_hyphen(router.last_refusal.as_ref()) },
         ];
         table.row(router.tone(), cells);
     }
@@ -125,7 +136,7 @@ pub fn show(router: &Router) -> String {
     let labels: Vec<_> = router.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let shown = facts(&[
         ("router", router.id.clone()),
-        ("registered", if router.registered { "yes" } else { "no (live, but not registered)" }.into()),
+        ("registered", router.registered_for_people().into()),
         ("version", or_hyphen(router.version.as_ref())),
         ("protocol", or_hyphen(router.protocol)),
         ("held list", router.held_for_people()),
@@ -160,11 +171,13 @@ mod tests {
             reached_controllers: vec![1, 2, 3],
             last_refusal: String::new(),
             registered: true,
+            banned: false,
         };
         let refusing =
             RouterStatus { id: "edge-2".into(), current: false, last_refusal: "empty".into(), ..live.clone() };
         let away = RouterStatus { id: "edge-3".into(), registered: true, ..RouterStatus::default() };
-        [live, refusing, away].map(Router::from).to_vec()
+        let banned = RouterStatus { id: "edge-4".into(), banned: true, ..RouterStatus::default() };
+        [live, refusing, away, banned].map(Router::from).to_vec()
     }
 
     #[test]

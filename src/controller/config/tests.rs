@@ -13,6 +13,7 @@ fn founder() -> ControllerFile {
         id: Some(1),
         data_dir: Some("/var/lib/pilothouse".into()),
         initial_members: Some(vec![member(3), member(1), member(2)]),
+        tls: ControllerTlsFile::plain(),
         ..ControllerFile::default()
     }
 }
@@ -40,14 +41,15 @@ const FOUNDER_RULES: &[(Change, &str, &str)] = &[
     (|f| members(f)[0].id = 2, "initial_members[2].id", "its own id"),
     (|f| members(f)[0].name = "controller-2".into(), "initial_members[2].name", "its own name"),
     (|f| members(f)[0].name = String::new(), "initial_members[0].name", "characters"),
-    (|f| members(f)[0].peer = "127.0.0.1:7".into(), "initial_members[0].peer", "http://127.0.0.1"),
-    (|f| members(f)[0].peer = "https://127.0.0.1:7".into(), "initial_members[0].peer", "plain text"),
+    (|f| members(f)[0].peer = "127.0.0.1:7".into(), "initial_members[0].peer", "https://10.0.0.1"),
+    (|f| members(f)[0].peer = "https://127.0.0.1:7".into(), "initial_members[0].peer", "tls.insecure"),
     (|f| members(f)[0].peer = members(f)[2].peer.clone(), "initial_members[2].peer", "its own address"),
     (|f| f.listen.peer = Some("localhost".into()), "listen.peer", "127.0.0.1:7001"),
     (|f| f.listen.admin = Some("127.0.0.1:7002".into()), "listen.admin", "its own port"),
     (|f| f.listen.admin = Some("0.0.0.0:7002".into()), "listen.admin", "its own port"),
     (|f| f.listen.router = Some("0.0.0.0:9".into()), "advertise.router", "others reach"),
-    (|f| f.advertise.admin = vec!["nowhere".into()], "advertise.admin", "http://127.0.0.1"),
+    (|f| f.listen.admin = Some("192.0.2.1:9".into()), "listen.admin", "tls.insecure_off_loopback"),
+    (|f| f.advertise.admin = vec!["nowhere".into()], "advertise.admin", "https://10.0.0.1"),
     (|f| f.advertise.peer = vec!["http://127.0.0.1:9".into()], "advertise.peer", "same address"),
     (|f| f.advertise.admin = vec!["http://127.0.0.1:7011".into(); 2], "advertise.admin", "its own address"),
     (
@@ -85,7 +87,7 @@ fn every_rule_names_its_key_and_its_remedy() {
 fn all_problems_are_reported_at_once() {
     let invalid = ControllerFile::default().validate().unwrap_err();
     let keys: Vec<_> = invalid.problems.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(keys, ["name", "data_dir", "initial_members"]);
+    assert_eq!(keys, ["name", "data_dir", "tls", "initial_members"]);
 }
 
 #[test]

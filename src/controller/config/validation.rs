@@ -10,9 +10,10 @@ use super::{
     RaftTimes, SNAPSHOT_EVERY_ENTRIES_MIN,
 };
 use crate::domain::controller_list::{CONTROLLERS_MAX, ENDPOINTS_PER_CONTROLLER_MAX};
-use crate::domain::endpoint::{Endpoint, Scheme};
+use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, ControllerName};
 use crate::ops::config::{InvalidConfig, Problems};
+use crate::tls::TlsConfig;
 
 pub(super) fn validate(file: ControllerFile) -> Result<ControllerConfig, InvalidConfig> {
     let mut problems = Problems::default();
@@ -20,15 +21,17 @@ pub(super) fn validate(file: ControllerFile) -> Result<ControllerConfig, Invalid
     if file.data_dir.as_ref().is_none_or(|dir| dir.as_os_str().is_empty()) {
         problems.add("data_dir", "is missing", "name a directory that only this controller uses");
     }
-    let listen = listen(&file.listen, &mut problems);
-    let bootstrap = bootstrap(file.id, file.join, file.initial_members, name.as_ref(), &mut problems);
-    let advertise = advertise(&file.advertise, listen.as_ref(), bootstrap.as_ref(), &mut problems);
+    let tls = file.tls.meant(&mut problems);
+    let listen = listen(&file.listen, tls.as_ref(), &mut problems);
+    let members = (file.id, file.join, file.initial_members);
+    let bootstrap = bootstrap(members, name.as_ref(), tls.as_ref(), &mut problems);
+    let advertise = advertise(&file.advertise, listen.as_ref(), bootstrap.as_ref(), tls.as_ref(), &mut problems);
     let raft = raft(&file.raft, &mut problems);
     let log = file.log.meant(&mut problems);
-    match (name, file.data_dir, listen, bootstrap) {
-        (Some(name), Some(data_dir), Some(listen), Some(bootstrap)) if problems.is_empty() => {
+    match (name, file.data_dir, listen, bootstrap, tls) {
+        (Some(name), Some(data_dir), Some(listen), Some(bootstrap), Some(tls)) if problems.is_empty() => {
             let admin_socket = file.admin_socket;
-            Ok(ControllerConfig { name, data_dir, bootstrap, listen, advertise, admin_socket, raft, log })
+            Ok(ControllerConfig { name, data_dir, bootstrap, listen, advertise, admin_socket, tls, raft, log })
         }
         _ => Err(problems.into_invalid()),
     }
@@ -42,18 +45,28 @@ fn name(name: Option<String>, problems: &mut Problems) -> Option<ControllerName>
     ControllerName::new(name).map_err(|why| problems.add("name", "is no name", why.to_string())).ok()
 }
 
-fn listen(file: &ListenFile, problems: &mut Problems) -> Option<Listen> {
+fn listen(file: &ListenFile, tls: Tls<'_>, problems: &mut Problems) -> Option<Listen> {
     let written = [&file.peer, &file.router, &file.admin, &file.http];
     let mut bound: Vec<(&str, SocketAddr)> = Vec::new();
     for ((kind, default), written) in DEFAULT_LISTEN.into_iter().zip(written) {
         let text = written.as_deref().unwrap_or(default);
         let key = format!("listen.{kind}");
+        let key = key.as_str();
         let Ok(address) = SocketAddr::from_str(text) else {
             problems.add(key, format!("{text:?} is not ADDRESS:PORT"), "write it as in \"127.0.0.1:7001\"");
             continue;
         };
         if let Some((other, _)) = bound.iter().find(|(_, other)| collide(*other, address)) {
             problems.add(key, format!("uses {address}, as listen.{other} does"), "give each service its own port");
+        }
+        if let Some(TlsConfig::Insecure { off_loopback: false }) = tls
+            && !address.ip().is_loopback()
+        {
+            problems.add(
+                key,
+                format!("{address} is not a loopback address, and tls.insecure is set"),
+                "use certificates (tls.dir), or set tls.insecure_off_loopback if that network is safe",
+            );
         }
         bound.push((kind, address));
     }
@@ -67,10 +80,9 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 fn bootstrap(
-    id: Option<u64>,
-    join: Option<bool>,
-    members: Option<Vec<InitialMemberFile>>,
+    (id, join, members): (Option<u64>, Option<bool>, Option<Vec<InitialMemberFile>>),
     name: Option<&ControllerName>,
+    tls: Tls<'_>,
     problems: &mut Problems,
 ) -> Option<Bootstrap> {
     match (join.unwrap_or(false), members) {
@@ -96,7 +108,7 @@ fn bootstrap(
             }
             Some(Bootstrap::Join)
         }
-        (false, Some(members)) => founding(id, members, name, problems),
+        (false, Some(members)) => founding(id, members, name, tls, problems),
     }
 }
 
@@ -104,6 +116,7 @@ fn founding(
     id: Option<u64>,
     members: Vec<InitialMemberFile>,
     name: Option<&ControllerName>,
+    tls: Tls<'_>,
     problems: &mut Problems,
 ) -> Option<Bootstrap> {
     if members.is_empty() || members.len() > CONTROLLERS_MAX {
@@ -114,7 +127,7 @@ fn founding(
         );
         return None;
     }
-    let mut parsed = initial_members(members, problems);
+    let mut parsed = initial_members(members, tls, problems);
     let Some(id) = id else {
         problems.add("id", "is missing beside initial_members", "give this controller's id from that list");
         return None;
@@ -139,7 +152,7 @@ fn founding(
     Some(Bootstrap::Found { id, members: parsed })
 }
 
-fn initial_members(members: Vec<InitialMemberFile>, problems: &mut Problems) -> Vec<InitialMember> {
+fn initial_members(members: Vec<InitialMemberFile>, tls: Tls<'_>, problems: &mut Problems) -> Vec<InitialMember> {
     let (mut ids, mut names, mut peers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut parsed = Vec::new();
     for (place, member) in members.into_iter().enumerate() {
@@ -151,7 +164,7 @@ fn initial_members(members: Vec<InitialMemberFile>, problems: &mut Problems) -> 
         let name = ControllerName::new(member.name)
             .map_err(|why| problems.add(key("name"), "is no name", why.to_string()))
             .ok();
-        let peer = endpoint(&key("peer"), &member.peer, problems);
+        let peer = endpoint(&key("peer"), &member.peer, tls, problems);
         let (Some(id), Some(name), Some(peer)) = (id, name, peer) else { continue };
         if !ids.insert(id) {
             problems.add(key("id"), format!("{id} stands there twice"), "give each controller its own id");
@@ -167,19 +180,19 @@ fn initial_members(members: Vec<InitialMemberFile>, problems: &mut Problems) -> 
     parsed
 }
 
-fn endpoint(key: &str, text: &str, problems: &mut Problems) -> Option<Endpoint> {
+/// How addresses are written; `None` when that is itself in doubt, and told of.
+type Tls<'a> = Option<&'a TlsConfig>;
+
+fn endpoint(key: &str, text: &str, tls: Tls<'_>, problems: &mut Problems) -> Option<Endpoint> {
     match text.parse::<Endpoint>() {
-        Ok(endpoint) if endpoint.scheme() == Scheme::Plain => Some(endpoint),
-        Ok(_) => {
-            problems.add(
-                key,
-                format!("{text:?} asks for TLS"),
-                "this version speaks plain text: write http://HOST:PORT",
-            );
-            None
+        Ok(endpoint) => {
+            if let Some(tls) = tls {
+                tls.check(key, &endpoint, problems);
+            }
+            Some(endpoint)
         }
         Err(why) => {
-            problems.add(key, format!("{text:?} {why}"), "write it as in \"http://127.0.0.1:7001\"");
+            problems.add(key, format!("{text:?} {why}"), "write it as in \"https://10.0.0.1:7001\"");
             None
         }
     }
@@ -189,6 +202,7 @@ fn advertise(
     file: &AdvertiseFile,
     listen: Option<&Listen>,
     bootstrap: Option<&Bootstrap>,
+    tls: Tls<'_>,
     problems: &mut Problems,
 ) -> Advertise {
     let mut seen = BTreeMap::new();
@@ -208,7 +222,7 @@ fn advertise(
                 "say under which address others reach this controller",
             );
         }
-        let endpoints: Vec<_> = written.iter().filter_map(|text| endpoint(&key, text, problems)).collect();
+        let endpoints: Vec<_> = written.iter().filter_map(|text| endpoint(&key, text, tls, problems)).collect();
         for endpoint in &endpoints {
             if let Some(other) = seen.insert(endpoint.clone(), key.clone()) {
                 problems.add(

@@ -154,7 +154,10 @@ impl Refusal {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::NotAMember { .. } => "see `pilothouse cluster members` for those that are",
-            Self::IdUsed { .. } => "let `pilothouse cluster add` choose one",
+            Self::IdUsed { .. } => {
+                "over TLS: give it a certificate for the next free id, which `pilothouse cluster status` shows, and start \
+                 it again; over plain text `pilothouse cluster add` chooses one"
+            }
             Self::AlreadyMember { .. } => {
                 "nothing, if it is the one that was meant; otherwise give --peer the address of the blank controller"
             }

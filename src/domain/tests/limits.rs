@@ -2,12 +2,15 @@
 
 use super::fixtures::{Draft, held, member, offer, offered};
 use crate::domain::acceptance::{Held, Offerer, Verdict, decide};
+use crate::domain::command::{Change, Command, CommandRefusal, Outcome};
 use crate::domain::controller_list::{
     CONTROLLERS_MAX, Defect, ENDPOINTS_PER_CONTROLLER_MAX, LIST_BYTES_MAX, OfferedList,
 };
 use crate::domain::endpoint::{Endpoint, HOST_BYTES_MAX};
 use crate::domain::ids::{NAME_BYTES_MAX, RouterId};
 use crate::domain::membership::Membership;
+use crate::domain::principal::Role;
+use crate::domain::state::{BANNED_ROUTERS_MAX, ClusterState, LogPosition};
 
 fn code(list: OfferedList) -> String {
     match decide(&Held::default(), &offer(list, Offerer::Unidentified)) {
@@ -68,4 +71,37 @@ fn a_name_has_1_to_63_bytes_of_the_allowed_characters() {
     for bad in ["a b", "a/b", "ä", "a\n", "a\0"] {
         assert!(RouterId::new(bad).is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn a_cluster_bans_at_most_100_000_routers() {
+    let mut state = ClusterState::default();
+    let router = |n: usize| RouterId::new(format!("edge-{n}")).unwrap();
+    state.banned.extend((1..BANNED_ROUTERS_MAX).map(router));
+    let mut apply = |change| state.apply(LogPosition { term: 1, index: 1 }, &Command { time_ms: 0, change });
+    assert_eq!(apply(Change::Ban(router(0))), Outcome::Banned { existed: false });
+    let full = Outcome::Refused(CommandRefusal::BansFull);
+    assert_eq!(apply(Change::Ban(router(BANNED_ROUTERS_MAX))), full);
+    assert_eq!(apply(Change::Ban(router(7))), Outcome::Banned { existed: false }, "it is banned already");
+    assert_eq!(apply(Change::Allow(router(7))), Outcome::Allowed { existed: true });
+    assert_eq!(apply(Change::Ban(router(BANNED_ROUTERS_MAX))), Outcome::Banned { existed: false });
+}
+
+#[test]
+fn the_state_speaks_against_banned_routers_and_retired_controllers_only() {
+    let mut state = ClusterState::default();
+    let position = LogPosition { term: 1, index: 1 };
+    state.apply_membership(position, super::fixtures::membership(&[&[1, 2, 3]], &[]));
+    state.apply_membership(position, super::fixtures::membership(&[&[1, 3]], &[]));
+    let edge = RouterId::new("edge-1").unwrap();
+    state.apply(position, &Command { time_ms: 0, change: Change::Ban(edge.clone()) });
+    let standing = |role: Role| {
+        let standing = state.standing(&role);
+        (standing.retired, standing.banned)
+    };
+    assert_eq!(standing(Role::Controller(super::fixtures::id(1))), (false, false));
+    assert_eq!(standing(Role::Controller(super::fixtures::id(2))), (true, false));
+    assert_eq!(standing(Role::Controller(super::fixtures::id(9))), (false, false), "it may be newer than this state");
+    assert_eq!(standing(Role::Router(edge)), (false, true));
+    assert_eq!(standing(Role::Router(RouterId::new("edge-2").unwrap())), (false, false));
 }

@@ -53,6 +53,8 @@ impl Log {
             "register" => Change::Register(vec![registration(question)]),
             "forget" => Change::Forget(RouterId::new(question.nth(0)).unwrap()),
             "announce" => Change::Announce(announcement(question)),
+            "ban" => Change::Ban(RouterId::new(question.nth(0)).unwrap()),
+            "allow" => Change::Allow(RouterId::new(question.nth(0)).unwrap()),
             other => panic!("{other}?"),
         };
         let command = Command { time_ms: question.number("at", 0), change };
@@ -121,7 +123,7 @@ fn registration(question: &Question) -> Registration {
 
 fn announcement(question: &Question) -> Announcement {
     let number = question.nth(0).parse().unwrap();
-    let protocols = |key, default: u32| u32::try_from(question.number(key, default.into())).unwrap();
+    let number_of = |key, default: u32| u32::try_from(question.number(key, default.into())).unwrap();
     Announcement {
         controller: id(number),
         incarnation: if question.plain().any(|word| word == "wiped") {
@@ -131,7 +133,7 @@ fn announcement(question: &Question) -> Announcement {
         },
         software_version: "v".repeat(usize::try_from(question.number("software-bytes", 5)).unwrap()),
         level_min: FeatureLevel::ONE,
-        level_max: FeatureLevel::ONE,
-        protocols: ProtocolRange::from_wire(protocols("min", 1), protocols("max", 2)).unwrap(),
+        level_max: FeatureLevel::new(number_of("level", FeatureLevel::SUPPORTED.get())).unwrap(),
+        protocols: ProtocolRange::from_wire(number_of("min", 1), number_of("max", 2)).unwrap(),
     }
 }

@@ -6,15 +6,19 @@
 mod surface;
 
 use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,25 +41,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Largest read buffer of a connection, and so the largest request header.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
-/// Where requests come in.
-#[derive(Debug)]
-pub enum Listener {
-    /// A TCP port.
-    Tcp(TcpListener),
-    /// A local socket.
-    Unix(UnixListener),
+/// The bytes of a connection.
+pub trait Bytes: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Bytes for T {}
+/// Connections as they come in.
+pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<Box<dyn Bytes>>> + Send>>;
+
+/// Connections to a TCP port, in plain text.
+#[must_use]
+pub fn tcp(listener: TcpListener) -> Incoming {
+    Box::pin(TcpListenerStream::new(listener).map(|stream| stream.map(|stream| Box::new(stream) as Box<dyn Bytes>)))
 }
 
-impl From<TcpListener> for Listener {
-    fn from(listener: TcpListener) -> Self {
-        Self::Tcp(listener)
-    }
-}
-
-impl From<UnixListener> for Listener {
-    fn from(listener: UnixListener) -> Self {
-        Self::Unix(listener)
-    }
+/// Connections to a local socket.
+#[must_use]
+pub fn unix(listener: UnixListener) -> Incoming {
+    Box::pin(UnixListenerStream::new(listener).map(|stream| stream.map(|stream| Box::new(stream) as Box<dyn Bytes>)))
 }
 
 /// How long a client may take.
@@ -72,14 +73,19 @@ impl Default for Patience {
 }
 
 /// Serves until `shutdown`, then gives requests in flight [`DRAIN_MAX`].
-pub async fn serve(listener: impl Into<Listener>, surface: Surface, shutdown: impl Future<Output = ()>) {
-    let listener = listener.into();
+pub async fn serve<S: Bytes>(
+    incoming: impl Stream<Item = io::Result<S>> + Send,
+    surface: Surface,
+    shutdown: impl Future<Output = ()>,
+) {
     let server = Server::new(surface, Patience::default());
-    tokio::select! {
-        () = server.accept(&listener) => {}
-        () = shutdown => {}
+    {
+        let incoming = std::pin::pin!(incoming);
+        tokio::select! {
+            () = server.accept(incoming) => {}
+            () = shutdown => {}
+        }
     }
-    drop(listener);
     server.stop.cancel();
     server.connections.close();
     if tokio::time::timeout(DRAIN_MAX, server.connections.wait()).await.is_err() {
@@ -106,22 +112,22 @@ impl Server {
         }
     }
 
-    /// Never returns: an accept that fails is tried again.
-    async fn accept(&self, listener: &Listener) {
+    /// As long as connections come: an accept that fails is tried again.
+    async fn accept<S: Bytes>(&self, mut incoming: Pin<&mut impl Stream<Item = io::Result<S>>>) {
         loop {
             let seat = self.seats.clone().acquire_owned().await.expect("the semaphore is never closed");
-            let accepted = match listener {
-                Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| self.spawn(stream, seat)),
-                Listener::Unix(unix) => unix.accept().await.map(|(stream, _)| self.spawn(stream, seat)),
-            };
-            if let Err(error) = accepted {
-                tracing::warn!(%error, "could not accept an HTTP connection; will try again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            match incoming.next().await {
+                Some(Ok(stream)) => self.spawn(stream, seat),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "could not accept an HTTP connection; will try again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                None => return,
             }
         }
     }
 
-    fn spawn(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, seat: OwnedSemaphorePermit) {
+    fn spawn(&self, stream: impl Bytes, seat: OwnedSemaphorePermit) {
         let (app, stop, patience) = (self.app.clone(), self.stop.clone(), self.patience);
         self.connections.spawn(async move {
             let _seat = seat;

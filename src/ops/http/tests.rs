@@ -17,7 +17,7 @@ async fn started(surface: Surface) -> (SocketAddr, CancellationToken, tokio::tas
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, surface, stop.clone().cancelled_owned()));
+    let task = tokio::spawn(serve(tcp(listener), surface, stop.clone().cancelled_owned()));
     (at, stop, task)
 }
 
@@ -74,7 +74,7 @@ async fn a_unix_socket_serves_the_same() {
     let path = folder.path().join("http.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, Surface::default(), stop.clone().cancelled_owned()));
+    let task = tokio::spawn(serve(unix(listener), Surface::default(), stop.clone().cancelled_owned()));
     let stream = UnixStream::connect(&path).await.unwrap();
     assert!(exchange(stream, b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.contains("alive"));
     stop.cancel();

@@ -1,7 +1,7 @@
 //! Commands: domain <-> disk. Numbers are appended in `proto/store.proto`, never edited.
 
 use super::membership::{decode_id, decode_incarnation, decode_keys, encode_keys};
-use super::{CodecError, check_level};
+use super::{CodecError, check_level, token};
 use crate::domain::command::{Change, Command, Registration};
 use crate::domain::controller_list::{ClusterIdentity, Epoch};
 use crate::domain::feature::{Announcement, FeatureLevel};
@@ -20,6 +20,10 @@ pub(super) fn encode(command: &Command) -> store::Command {
         }
         Change::Forget(router) => Wire::Forget(store::Forget { router_id: router.to_string() }),
         Change::Announce(announcement) => Wire::Announce(encode_announcement(announcement)),
+        Change::Ban(router) => Wire::Ban(store::Ban { router_id: router.to_string() }),
+        Change::Allow(router) => Wire::Allow(store::Allow { router_id: router.to_string() }),
+        Change::CreateToken(token) => Wire::CreateToken(token::encode(token)),
+        Change::RedeemToken(redemption) => Wire::RedeemToken(token::encode_redemption(redemption)),
     };
     store::Command { time_ms: command.time_ms, change: Some(change) }
 }
@@ -34,8 +38,12 @@ pub(super) fn decode(command: store::Command) -> Result<Command, CodecError> {
         Wire::Register(batch) => {
             Change::Register(batch.registrations.into_iter().map(decode_registration).collect::<Result<_, _>>()?)
         }
-        Wire::Forget(forget) => Change::Forget(decode_router(forget.router_id)?),
+        Wire::Forget(forget) => Change::Forget(decode_router_id(forget.router_id)?),
         Wire::Announce(announcement) => Change::Announce(decode_announcement(announcement)?),
+        Wire::Ban(ban) => Change::Ban(decode_router_id(ban.router_id)?),
+        Wire::Allow(allow) => Change::Allow(decode_router_id(allow.router_id)?),
+        Wire::CreateToken(token) => Change::CreateToken(token::decode(token)?),
+        Wire::RedeemToken(redemption) => Change::RedeemToken(token::decode_redemption(redemption)?),
     };
     Ok(Command { time_ms: command.time_ms, change })
 }
@@ -81,7 +89,7 @@ pub(super) fn encode_registration(registration: &Registration) -> store::Registr
 
 pub(super) fn decode_registration(registration: store::Registration) -> Result<Registration, CodecError> {
     Ok(Registration {
-        router: decode_router(registration.router_id)?,
+        router: decode_router_id(registration.router_id)?,
         boot: decode_boot(&registration.boot_id)?,
         sequence: registration.sequence,
         software_version: registration.software_version,
@@ -118,7 +126,7 @@ pub(super) fn decode_boot(bytes: &[u8]) -> Result<BootId, CodecError> {
     BootId::from_slice(bytes).ok_or(CodecError::Absent { what: "a boot id" })
 }
 
-fn decode_router(text: String) -> Result<RouterId, CodecError> {
+pub(super) fn decode_router_id(text: String) -> Result<RouterId, CodecError> {
     RouterId::new(text).map_err(|error| CodecError::invalid("a router id")(&error))
 }
 

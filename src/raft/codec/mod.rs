@@ -9,6 +9,7 @@ mod membership;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use openraft::entry::RaftEntry as _;
 use openraft::vote::RaftLeaderId as _;
@@ -67,6 +68,10 @@ impl CodecError {
 /// The bytes of a log entry.
 #[must_use]
 pub fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let level = match &entry.payload {
+        EntryPayload::Normal(command) => command.change.level(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => FeatureLevel::ONE,
+    };
     let payload = match &entry.payload {
         EntryPayload::Blank => store::entry::Payload::Blank(store::Blank {}),
         EntryPayload::Membership(membership) => {
@@ -75,7 +80,7 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
         EntryPayload::Normal(command) => store::entry::Payload::Command(command::encode(command)),
     };
     let log_id = Some(encode_log_id(&entry.log_id()));
-    store::Entry { log_id, level: FeatureLevel::ONE.get(), payload: Some(payload) }.encode_to_vec()
+    store::Entry { log_id, level: level.get(), payload: Some(payload) }.encode_to_vec()
 }
 
 /// A log entry from its bytes.

@@ -1,4 +1,5 @@
-//! A snapshot as a sequence of records: one header, then one record a router, each with its length before it.
+//! A snapshot as a sequence of records, each with its length before it: one header, then one record a router, then one
+//! a banned router, then one a join token.
 //!
 //! Written and read record by record, so that a million routers never stand in memory twice. Checksums are the snapshot
 //! file's concern.
@@ -8,13 +9,15 @@ use std::sync::Arc;
 use prost::Message as _;
 
 use super::command::{
-    decode_announcement, decode_boot, decode_identity, decode_level, decode_registration, encode_announcement,
-    encode_identity, encode_registration,
+    decode_announcement, decode_boot, decode_identity, decode_level, decode_registration, decode_router_id,
+    encode_announcement, encode_identity, encode_registration,
 };
 use super::membership::decode_id;
-use super::{CodecError, check_level, membership};
+use super::{CodecError, check_level, membership, token};
 use crate::domain::feature::FeatureLevel;
+use crate::domain::ids::{RouterId, TokenId};
 use crate::domain::state::{AppliedMembership, ClusterState, LogPosition, RouterRecord};
+use crate::domain::token::TokenRecord;
 use crate::proto::store;
 
 /// Most bytes of one record. A length beyond it is damage, not a record to wait for.
@@ -24,14 +27,21 @@ const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub struct SnapshotEncoder<'a> {
     header: Option<store::SnapshotHeader>,
-    routers: std::collections::btree_map::Values<'a, crate::domain::ids::RouterId, Arc<RouterRecord>>,
+    routers: std::collections::btree_map::Values<'a, RouterId, Arc<RouterRecord>>,
+    banned: std::collections::btree_set::Iter<'a, RouterId>,
+    tokens: std::collections::btree_map::Iter<'a, TokenId, TokenRecord>,
 }
 
 impl<'a> SnapshotEncoder<'a> {
     /// Of this state.
     #[must_use]
     pub fn new(state: &'a ClusterState) -> Self {
-        Self { header: Some(encode_header(state)), routers: state.routers.values() }
+        Self {
+            header: Some(encode_header(state)),
+            routers: state.routers.values(),
+            banned: state.banned.iter(),
+            tokens: state.tokens.iter(),
+        }
     }
 }
 
@@ -42,7 +52,13 @@ impl Iterator for SnapshotEncoder<'_> {
         if let Some(header) = self.header.take() {
             return Some(header.encode_length_delimited_to_vec());
         }
-        self.routers.next().map(|record| encode_router(record).encode_length_delimited_to_vec())
+        if let Some(record) = self.routers.next() {
+            return Some(encode_router(record).encode_length_delimited_to_vec());
+        }
+        if let Some(router) = self.banned.next() {
+            return Some(store::BannedRouter { router_id: router.to_string() }.encode_length_delimited_to_vec());
+        }
+        self.tokens.next().map(|(id, record)| token::encode_record(id, record).encode_length_delimited_to_vec())
     }
 }
 
@@ -51,7 +67,23 @@ impl Iterator for SnapshotEncoder<'_> {
 pub struct SnapshotDecoder {
     pending: Vec<u8>,
     state: Option<ClusterState>,
-    announced_routers: u64,
+    announced: Announced,
+}
+
+/// How many records of each kind the header announced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Announced {
+    routers: u64,
+    banned: u64,
+    tokens: u64,
+}
+
+impl Announced {
+    fn present(state: &ClusterState) -> Self {
+        let [routers, banned, tokens] =
+            [state.routers.len(), state.banned.len(), state.tokens.len()].map(|count| count as u64);
+        Self { routers, banned, tokens }
+    }
 }
 
 impl SnapshotDecoder {
@@ -66,13 +98,11 @@ impl SnapshotDecoder {
             match &mut self.state {
                 None => {
                     let header = store::SnapshotHeader::decode(record)?;
-                    self.announced_routers = header.routers;
+                    self.announced =
+                        Announced { routers: header.routers, banned: header.banned, tokens: header.tokens };
                     self.state = Some(decode_header(header)?);
                 }
-                Some(state) => {
-                    let record = decode_router(store::RouterRecord::decode(record)?)?;
-                    state.routers.insert(record.registration.router.clone(), Arc::new(record));
-                }
+                Some(state) => decode_record(state, self.announced, record)?,
             }
             rest = after;
         }
@@ -93,11 +123,28 @@ impl SnapshotDecoder {
     /// [`CodecError::Absent`] when the snapshot ends early.
     pub fn finish(self) -> Result<ClusterState, CodecError> {
         let state = self.state.ok_or(CodecError::Absent { what: "the snapshot's header" })?;
-        if !self.pending.is_empty() || state.routers.len() as u64 != self.announced_routers {
+        if !self.pending.is_empty() || Announced::present(&state) != self.announced {
             return Err(CodecError::Absent { what: "the end of the snapshot" });
         }
         Ok(state)
     }
+}
+
+/// A record after the header: what it is follows from how many came before it.
+fn decode_record(state: &mut ClusterState, announced: Announced, record: &[u8]) -> Result<(), CodecError> {
+    let present = Announced::present(state);
+    if present.routers < announced.routers {
+        let record = decode_router(store::RouterRecord::decode(record)?)?;
+        state.routers.insert(record.registration.router.clone(), Arc::new(record));
+    } else if present.banned < announced.banned {
+        state.banned.insert(decode_router_id(store::BannedRouter::decode(record)?.router_id)?);
+    } else if present.tokens < announced.tokens {
+        let (id, record) = token::decode_record(store::TokenRecord::decode(record)?)?;
+        state.tokens.insert(id, record);
+    } else {
+        return Err(CodecError::invalid("the snapshot")(&"a record more than its header announces"));
+    }
+    Ok(())
 }
 
 /// A record, and the bytes after it.
@@ -120,7 +167,7 @@ fn split_record(bytes: &[u8]) -> Result<Option<Split<'_>>, CodecError> {
 
 fn encode_header(state: &ClusterState) -> store::SnapshotHeader {
     store::SnapshotHeader {
-        level: FeatureLevel::ONE.get(),
+        level: state.level.unwrap_or(FeatureLevel::ONE).get(),
         applied: state.applied.map(encode_position),
         time_ms: state.time_ms,
         identity: state.identity.as_ref().map(encode_identity),
@@ -134,6 +181,8 @@ fn encode_header(state: &ClusterState) -> store::SnapshotHeader {
         announcements: state.announcements.values().map(encode_announcement).collect(),
         routers: state.routers.len() as u64,
         list_chain: None,
+        banned: state.banned.len() as u64,
+        tokens: state.tokens.len() as u64,
     }
 }
 
@@ -148,7 +197,7 @@ fn decode_header(header: store::SnapshotHeader) -> Result<ClusterState, CodecErr
         membership: header.membership.map(decode_applied_membership).transpose()?,
         used_ids: header.used_ids.into_iter().map(decode_id).collect::<Result<_, _>>()?,
         announcements: announcements.into_iter().map(|a| (a.controller, a)).collect(),
-        routers: std::collections::BTreeMap::new(),
+        ..ClusterState::default()
     })
 }
 

@@ -10,10 +10,12 @@ use super::*;
 use crate::domain::command::{Change, Command, Registration};
 use crate::domain::controller_list::{ClusterIdentity, Epoch, PublicKey};
 use crate::domain::feature::Announcement;
-use crate::domain::ids::{BootId, ClusterId, ControllerId, ControllerName, Incarnation, RecoveryId, RouterId};
+use crate::domain::ids::{BootId, ClusterId, ControllerId, ControllerName, Incarnation, RecoveryId, RouterId, TokenId};
 use crate::domain::membership::{Member, Membership};
 use crate::domain::negotiation::ProtocolRange;
+use crate::domain::principal::RoleKind;
 use crate::domain::state::{ClusterState, RouterRecord};
+use crate::domain::token::{Redemption, Token, TokenRecord};
 
 fn id(id: u64) -> ControllerId {
     ControllerId::new(id).unwrap()
@@ -65,9 +67,24 @@ fn announcement() -> Announcement {
         incarnation: Incarnation::from_u128(9),
         software_version: "0.1.0".into(),
         level_min: FeatureLevel::ONE,
-        level_max: FeatureLevel::SUPPORTED,
+        level_max: FeatureLevel::ONE,
         protocols: ProtocolRange::SUPPORTED,
     }
+}
+
+fn token() -> Token {
+    Token {
+        id: TokenId::from_u128(0x70_ce4),
+        secret_sha256: [3; 32],
+        role: RoleKind::Router,
+        subject: RouterId::new("edge-7").unwrap(),
+        ttl_ms: 3_600_000,
+    }
+}
+
+fn redemption() -> Redemption {
+    let Token { id, secret_sha256, subject, .. } = token();
+    Redemption { id, secret_sha256, subject, key_sha256: [4; 32] }
 }
 
 fn entries() -> Vec<(&'static str, Entry)> {
@@ -78,6 +95,10 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("register", command(Change::Register(vec![registration()]))),
         ("forget", command(Change::Forget(RouterId::new("edge-7").unwrap()))),
         ("announce", command(Change::Announce(announcement()))),
+        ("ban", command(Change::Ban(RouterId::new("edge-7").unwrap()))),
+        ("allow", command(Change::Allow(RouterId::new("edge-7").unwrap()))),
+        ("create-token", command(Change::CreateToken(token()))),
+        ("redeem-token", command(Change::RedeemToken(redemption()))),
     ];
     payloads
         .map(|(name, payload)| (name, Entry { log_id: log_id_at(LogPosition { term: 5, index: 42 }), payload }))
@@ -113,6 +134,13 @@ fn the_bytes_of_a_snapshot_are_as_they_were_promised() {
     assert_eq!(Some(written.as_str()), golden.lines().find(|line| !line.starts_with('#')));
 }
 
+#[test]
+fn the_bytes_of_a_snapshot_with_bans_and_tokens_are_as_they_were_promised() {
+    let golden = include_str!("../../../tests/data/store/snapshot-2.hex");
+    let written = hex(&SnapshotEncoder::new(&later_state()).flatten().collect::<Vec<_>>());
+    assert_eq!(Some(written.as_str()), golden.lines().find(|line| !line.starts_with('#')));
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -122,7 +150,7 @@ fn an_entry_of_a_newer_level_is_an_error_that_names_the_level() {
     let mut entry = store::Entry::decode(encode_entry(&entries()[0].1).as_slice()).unwrap();
     entry.level = FeatureLevel::SUPPORTED.get() + 1;
     let error = decode_entry(&entry.encode_to_vec()).unwrap_err();
-    assert!(matches!(error, CodecError::NewerLevel { needs: 2 }), "{error}");
+    assert!(matches!(error, CodecError::NewerLevel { needs: 3 }), "{error}");
 }
 
 #[test]
@@ -166,20 +194,42 @@ fn state() -> ClusterState {
     state
 }
 
+/// With what later builds added.
+fn later_state() -> ClusterState {
+    let banned = ["edge-77", "edge-78"].map(|id| RouterId::new(id).unwrap());
+    let record = |used_by| {
+        let Token { secret_sha256, role, subject, .. } = token();
+        TokenRecord { secret_sha256, role, subject, expires_ms: 1_764_000_000_000, used_by }
+    };
+    let tokens = [(TokenId::from_u128(1), record(None)), (TokenId::from_u128(2), record(Some([4; 32])))];
+    ClusterState { level: Some(FeatureLevel::TWO), banned: banned.into(), tokens: tokens.into(), ..state() }
+}
+
 #[test]
 fn a_snapshot_survives_its_bytes_in_pieces_of_any_size() {
-    let bytes: Vec<u8> = SnapshotEncoder::new(&state()).flatten().collect();
-    for size in [1, 7, 64, bytes.len()] {
-        let mut decoder = SnapshotDecoder::default();
-        bytes.chunks(size).for_each(|piece| decoder.push(piece).unwrap());
-        assert_eq!(decoder.finish().unwrap(), state(), "in pieces of {size}");
+    for state in [state(), later_state()] {
+        let bytes: Vec<u8> = SnapshotEncoder::new(&state).flatten().collect();
+        for size in [1, 7, 64, bytes.len()] {
+            let mut decoder = SnapshotDecoder::default();
+            bytes.chunks(size).for_each(|piece| decoder.push(piece).unwrap());
+            assert_eq!(decoder.finish().unwrap(), state, "in pieces of {size}");
+        }
     }
 }
 
 #[test]
+fn a_record_more_than_the_header_announces_is_an_error() {
+    let mut records: Vec<_> = SnapshotEncoder::new(&later_state()).collect();
+    records.push(records.last().unwrap().clone());
+    let mut decoder = SnapshotDecoder::default();
+    let error = decoder.push(&records.concat()).unwrap_err();
+    assert!(matches!(error, CodecError::Invalid { what: "the snapshot", .. }), "{error}");
+}
+
+#[test]
 fn a_snapshot_that_ends_early_is_an_error() {
-    let bytes: Vec<u8> = SnapshotEncoder::new(&state()).flatten().collect();
-    let header = SnapshotEncoder::new(&state()).next().unwrap().len();
+    let bytes: Vec<u8> = SnapshotEncoder::new(&later_state()).flatten().collect();
+    let header = SnapshotEncoder::new(&later_state()).next().unwrap().len();
     for end in [0, header, bytes.len() - 1] {
         let mut decoder = SnapshotDecoder::default();
         decoder.push(&bytes[..end]).unwrap();

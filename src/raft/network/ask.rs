@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 
 use super::dial::{self, Dial};
 use crate::domain::endpoint::Endpoint;
+use crate::domain::ids::ControllerId;
 use crate::proto::peer::{EnlistRequest, Header, IdentifyRequest};
 use crate::raft::errors::PeerError;
 use crate::raft::peer_record::PeerRecord;
@@ -16,9 +17,13 @@ const IDENTIFY_MS_MAX: u64 = 2_000;
 /// Longest time for enlisting a controller: it syncs its disk before it answers.
 const ENLIST_MS_MAX: u64 = 5_000;
 
-/// Asks the controller at an address who it is.
-pub(in crate::raft) async fn identify(dialer: &Arc<dyn Dial>, at: &Endpoint) -> Result<PeerRecord, PeerError> {
-    let mut client = super::limited(channel(dialer, at));
+/// Asks the controller at an address who it is. Where certificates say it, it has to be this one, if one is expected.
+pub(in crate::raft) async fn identify(
+    dialer: &Arc<dyn Dial>,
+    whom: Option<ControllerId>,
+    at: &Endpoint,
+) -> Result<PeerRecord, PeerError> {
+    let mut client = super::limited(channel(dialer, whom, at));
     let answer = within(IDENTIFY_MS_MAX, at, client.identify(IdentifyRequest {})).await?;
     PeerRecord::from_wire(answer.into_inner()).map_err(|what| PeerError::Unusable { at: at.clone(), what })
 }
@@ -26,11 +31,12 @@ pub(in crate::raft) async fn identify(dialer: &Arc<dyn Dial>, at: &Endpoint) -> 
 /// Asks the first of these addresses that answers.
 pub(in crate::raft) async fn identify_any(
     dialer: &Arc<dyn Dial>,
+    whom: ControllerId,
     addresses: &[Endpoint],
 ) -> Result<PeerRecord, PeerError> {
     let mut last = PeerError::Unreachable { at: "the controller".to_owned(), reason: "it has no address".to_owned() };
     for at in addresses {
-        match identify(dialer, at).await {
+        match identify(dialer, Some(whom), at).await {
             Ok(record) => return Ok(record),
             Err(error) => last = error,
         }
@@ -39,14 +45,19 @@ pub(in crate::raft) async fn identify_any(
 }
 
 /// Gives the blank controller at an address its cluster and its id. Returns once that is on its disk.
-pub(in crate::raft) async fn enlist(dialer: &Arc<dyn Dial>, at: &Endpoint, header: Header) -> Result<(), PeerError> {
-    let mut client = super::limited(channel(dialer, at));
+pub(in crate::raft) async fn enlist(
+    dialer: &Arc<dyn Dial>,
+    whom: ControllerId,
+    at: &Endpoint,
+    header: Header,
+) -> Result<(), PeerError> {
+    let mut client = super::limited(channel(dialer, Some(whom), at));
     within(ENLIST_MS_MAX, at, client.enlist(EnlistRequest { header: Some(header) })).await.map(drop)
 }
 
-fn channel(dialer: &Arc<dyn Dial>, at: &Endpoint) -> tonic::transport::Channel {
+fn channel(dialer: &Arc<dyn Dial>, whom: Option<ControllerId>, at: &Endpoint) -> tonic::transport::Channel {
     let address = at.clone();
-    dial::channel(Arc::clone(dialer), Arc::new(move || vec![address.clone()]))
+    dial::channel(Arc::clone(dialer), whom, Arc::new(move || vec![address.clone()]))
 }
 
 async fn within<T>(

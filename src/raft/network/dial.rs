@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tonic::transport::{Channel, Uri};
 
 use crate::domain::endpoint::{Endpoint, Scheme};
+use crate::domain::ids::ControllerId;
 
 /// Longest time for one address.
 pub const DIAL_MS_MAX: u64 = 1_000;
@@ -29,21 +30,22 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>>;
 
 /// Makes connections.
-pub trait Dial: Send + Sync + 'static {
-    /// Connects to one address.
-    fn dial(&self, to: &Endpoint) -> Dialing;
+pub trait Dial: std::fmt::Debug + Send + Sync + 'static {
+    /// Connects to one address, where this controller has to answer; `None`: any controller. Where both sides are
+    /// verified, another one is an error.
+    fn dial(&self, to: &Endpoint, whom: Option<ControllerId>) -> Dialing;
 }
 
-/// Real TCP.
+/// Plain TCP: nobody is verified.
 #[derive(Debug, Clone, Copy)]
 pub struct Tcp;
 
 impl Dial for Tcp {
-    fn dial(&self, to: &Endpoint) -> Dialing {
+    fn dial(&self, to: &Endpoint, _: Option<ControllerId>) -> Dialing {
         let (scheme, authority) = (to.scheme(), to.authority());
         Box::pin(async move {
             if scheme == Scheme::Tls {
-                let reason = "https:// between controllers is not supported by this version: use http://";
+                let reason = "https:// needs a certificate, and this controller has none";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
             }
             let stream = TcpStream::connect(authority).await?;
@@ -58,19 +60,20 @@ pub type Addresses = Arc<dyn Fn() -> Vec<Endpoint> + Send + Sync>;
 
 /// A channel that connects when it is first used, and again whenever the connection is lost; each time to the first
 /// address that answers.
-pub fn channel(dialer: Arc<dyn Dial>, addresses: Addresses) -> Channel {
+pub fn channel(dialer: Arc<dyn Dial>, whom: Option<ControllerId>, addresses: Addresses) -> Channel {
     // The connector ignores this address: it only gives requests an authority.
     tonic::transport::Endpoint::from_static("http://peer.pilothouse.invalid")
         .http2_keep_alive_interval(Duration::from_millis(KEEPALIVE_MS))
         .keep_alive_timeout(Duration::from_millis(KEEPALIVE_ANSWER_MS_MAX))
         .keep_alive_while_idle(true)
         .tcp_nodelay(true)
-        .connect_with_connector_lazy(Connector { dialer, addresses })
+        .connect_with_connector_lazy(Connector { dialer, whom, addresses })
 }
 
 #[derive(Clone)]
 struct Connector {
     dialer: Arc<dyn Dial>,
+    whom: Option<ControllerId>,
     addresses: Addresses,
 }
 
@@ -84,15 +87,19 @@ impl tower::Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { dialer, addresses } = self.clone();
-        Box::pin(async move { first_that_answers(&*dialer, &addresses()).await.map(TokioIo::new) })
+        let Self { dialer, whom, addresses } = self.clone();
+        Box::pin(async move { first_that_answers(&*dialer, whom, &addresses()).await.map(TokioIo::new) })
     }
 }
 
-async fn first_that_answers(dialer: &dyn Dial, addresses: &[Endpoint]) -> io::Result<Box<dyn Io>> {
+async fn first_that_answers(
+    dialer: &dyn Dial,
+    whom: Option<ControllerId>,
+    addresses: &[Endpoint],
+) -> io::Result<Box<dyn Io>> {
     let mut failures = Vec::new();
     for address in addresses {
-        match tokio::time::timeout(Duration::from_millis(DIAL_MS_MAX), dialer.dial(address)).await {
+        match tokio::time::timeout(Duration::from_millis(DIAL_MS_MAX), dialer.dial(address, whom)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(reason)) => failures.push(format!("{address}: {reason}")),
             Err(_) => failures.push(format!("{address}: no answer within {DIAL_MS_MAX} ms")),

@@ -105,7 +105,7 @@ impl Lane {
         let known = Arc::new(Mutex::new(record.clone()));
         let addresses = addresses(Arc::clone(&lanes.records), record.id, Arc::clone(&known));
         Self {
-            channel: dial::channel(Arc::clone(&lanes.seams.dialer), addresses),
+            channel: dial::channel(Arc::clone(&lanes.seams.dialer), Some(record.id), addresses),
             header: lanes.me.header_to(record),
             incarnation: record.incarnation,
             record: known,

@@ -18,6 +18,7 @@ use tonic::transport::server::Connected;
 use super::PEER_MESSAGE_BYTES_MAX;
 use super::dial::{Io, KEEPALIVE_ANSWER_MS_MAX, KEEPALIVE_MS};
 use super::service::PeerService;
+use crate::domain::access::Caller;
 use crate::proto::peer::raft_peer_server::RaftPeerServer;
 
 /// Most connections to the peer port: a full cluster makes five for each member.
@@ -32,6 +33,8 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Largest head of a request.
 const HEAD_BYTES_MAX: u32 = 16 * 1024;
+/// Streams that a peer may open and reset before they are accepted.
+const PENDING_RESETS_MAX: usize = 32;
 
 /// The service with its limits.
 pub(in crate::raft) fn service(service: PeerService) -> RaftPeerServer<PeerService> {
@@ -42,7 +45,7 @@ pub(in crate::raft) fn service(service: PeerService) -> RaftPeerServer<PeerServi
 
 /// Serves until `stop`.
 pub(in crate::raft) async fn serve<S: Io>(
-    incoming: impl Stream<Item = io::Result<S>> + Send + 'static,
+    incoming: impl Stream<Item = io::Result<(S, Caller)>> + Send + 'static,
     routes: Routes,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), tonic::transport::Error> {
@@ -50,7 +53,7 @@ pub(in crate::raft) async fn serve<S: Io>(
     let admitted = incoming.filter_map(move |stream| {
         let place = Arc::clone(&places).try_acquire_owned();
         std::future::ready(match (stream, place) {
-            (Ok(stream), Ok(place)) => Some(Ok::<_, io::Error>(Connection::new(stream, place))),
+            (Ok((stream, caller)), Ok(place)) => Some(Ok::<_, io::Error>(Connection::new(stream, caller, place))),
             (Ok(_), Err(_)) => {
                 tracing::warn!(limit = CONNECTIONS_MAX, "closed a connection: too many to the peer port");
                 None
@@ -67,6 +70,7 @@ pub(in crate::raft) async fn serve<S: Io>(
         .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_MS)))
         .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_ANSWER_MS_MAX)))
         .http2_max_header_list_size(HEAD_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .add_routes(routes)
@@ -77,21 +81,24 @@ pub(in crate::raft) async fn serve<S: Io>(
 /// A connection that holds its place among [`CONNECTIONS_MAX`], and has to say something soon.
 struct Connection<S> {
     stream: S,
+    caller: Caller,
     first_word: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
+    fn new(stream: S, caller: Caller, place: OwnedSemaphorePermit) -> Self {
         let patience = tokio::time::sleep(Duration::from_millis(FIRST_WORD_MS_MAX));
-        Self { stream, first_word: Some(Box::pin(patience)), _place: place }
+        Self { stream, caller, first_word: Some(Box::pin(patience)), _place: place }
     }
 }
 
 impl<S: Io> Connected for Connection<S> {
-    type ConnectInfo = ();
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
 }
 
 impl<S: Io> AsyncRead for Connection<S> {

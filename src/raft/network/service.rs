@@ -9,6 +9,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{convert, snapshot};
+use crate::domain::access::Caller;
 use crate::proto::peer::raft_peer_server::RaftPeer;
 use crate::proto::peer::{
     AppendRequest, AppendResponse, EnlistRequest, EnlistResponse, Header, IdentifyRequest, IdentifyResponse,
@@ -39,10 +40,11 @@ impl PeerService {
     #[allow(clippy::result_large_err, reason = "the service returns it as it is")]
     fn admitted(
         &self,
+        caller: &Caller,
         header: Option<&Header>,
         vote: Option<&crate::proto::store::Vote>,
     ) -> Result<RaftHandle, Status> {
-        let sender = self.node.admit(header)?;
+        let sender = self.node.admit(caller, header)?;
         own_vote(sender.get(), &convert::parse_vote(vote)?)?;
         self.node.heard_from(sender);
         self.running()
@@ -55,6 +57,13 @@ impl PeerService {
         let incarnation = self.node.me().incarnation;
         self.node.running().map_err(|_| Stranger::Blank { incarnation }.into())
     }
+}
+
+/// Who sent a request, as the transport verified it, and what.
+fn opened<T>(request: Request<T>) -> (Caller, T) {
+    // A connection without a caller would be a hole in the accept loop: it gets what a stranger gets.
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Anonymous);
+    (caller, request.into_inner())
 }
 
 /// Whoever speaks for a vote is the one whom it is for.
@@ -76,14 +85,16 @@ impl RaftPeer for PeerService {
     }
 
     async fn enlist(&self, request: Request<EnlistRequest>) -> Result<Response<EnlistResponse>, Status> {
-        self.node.accept_enlistment(request.into_inner().header.as_ref()).await?;
+        let (caller, message) = opened(request);
+        self.node.accept_enlistment(&caller, message.header.as_ref()).await?;
         Ok(Response::new(EnlistResponse {}))
     }
 
     async fn append(&self, request: Request<Streaming<AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
         let raft = self.running()?;
         let refusal = Arc::new(OnceLock::new());
-        let input = Input { node: self.node.clone(), messages: request.into_inner(), refusal: Arc::clone(&refusal) };
+        let (caller, messages) = opened(request);
+        let input = Input { node: self.node.clone(), caller, messages, refusal: Arc::clone(&refusal) };
         let requests = futures::stream::unfold(Some(input), |input| async { input?.next().await });
         let node = self.node.clone();
         let answers = raft.stream_append(requests).map(move |answer| match answer {
@@ -102,23 +113,23 @@ impl RaftPeer for PeerService {
     }
 
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
-        let message = request.into_inner();
-        let raft = self.admitted(message.header.as_ref(), message.vote.as_ref())?;
+        let (caller, message) = opened(request);
+        let raft = self.admitted(&caller, message.header.as_ref(), message.vote.as_ref())?;
         let answer = answered(raft.vote(convert::parse_vote_request(&message)?)).await?;
         Ok(Response::new(convert::vote_response(&answer)))
     }
 
     async fn pre_vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
-        let message = request.into_inner();
-        let raft = self.admitted(message.header.as_ref(), message.vote.as_ref())?;
+        let (caller, message) = opened(request);
+        let raft = self.admitted(&caller, message.header.as_ref(), message.vote.as_ref())?;
         let answer = answered(raft.pre_vote(convert::parse_vote_request(&message)?)).await?;
         Ok(Response::new(convert::vote_response(&answer)))
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotResponse>, Status> {
-        let mut chunks = request.into_inner();
+        let (caller, mut chunks) = opened(request);
         let first = snapshot::next_chunk(&mut chunks).await?;
-        let raft = self.admitted(first.header.as_ref(), first.vote.as_ref())?;
+        let raft = self.admitted(&caller, first.header.as_ref(), first.vote.as_ref())?;
         let vote = convert::parse_vote(first.vote.as_ref())?;
         let answer = snapshot::receive(&self.node, &raft, vote, first, chunks).await?;
         Ok(Response::new(convert::snapshot_response(&answer)))
@@ -128,8 +139,8 @@ impl RaftPeer for PeerService {
         &self,
         request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
-        let message = request.into_inner();
-        let raft = self.admitted(message.header.as_ref(), message.from.as_ref())?;
+        let (caller, message) = opened(request);
+        let raft = self.admitted(&caller, message.header.as_ref(), message.from.as_ref())?;
         let answer = answered(raft.handle_transfer_leader(convert::parse_transfer(&message)?)).await?;
         Ok(Response::new(convert::transfer_response(&answer)))
     }
@@ -138,6 +149,7 @@ impl RaftPeer for PeerService {
 /// The messages of one append stream, as openraft takes them. Ends at the first that is not admitted or not understood.
 struct Input {
     node: Node,
+    caller: Caller,
     messages: Streaming<AppendRequest>,
     refusal: Arc<OnceLock<Status>>,
 }
@@ -162,7 +174,7 @@ impl Input {
 
     #[allow(clippy::result_large_err, reason = "the service returns it as it is")]
     fn parse(&self, message: &AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
-        let sender = self.node.admit(message.header.as_ref())?;
+        let sender = self.node.admit(&self.caller, message.header.as_ref())?;
         let request = convert::parse_append(message)?;
         own_vote(sender.get(), &request.vote)?;
         Ok(request)

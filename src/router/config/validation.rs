@@ -8,23 +8,26 @@ use super::{
     SESSIONS_MAX,
 };
 use crate::domain::command::LABEL_BYTES_MAX;
-use crate::domain::endpoint::{Endpoint, Scheme};
+use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::RouterId;
+use crate::domain::principal::RoleKind;
 use crate::ops::config::{InvalidConfig, Problems};
+use crate::tls::TlsConfig;
 
 pub(super) fn validate(file: RouterFile) -> Result<RouterConfig, InvalidConfig> {
     let mut problems = Problems::default();
     let id = id(file.id, &mut problems);
     let data_dir = data_dir(file.data_dir, &mut problems);
-    let seeds = seeds(&file.seeds, &mut problems);
+    let tls = file.tls.meant(RoleKind::Router, &mut problems);
+    let seeds = seeds(&file.seeds, tls.as_ref(), &mut problems);
     let sessions = sessions(file.sessions, &mut problems);
     labels(&file.labels, &mut problems);
     let output = output(file.output, data_dir.as_deref(), &mut problems);
     let http = file.http.and_then(|text| http(&text, &mut problems));
     let log = file.log.meant(&mut problems);
-    match (id, data_dir) {
-        (Some(id), Some(data_dir)) if problems.is_empty() => {
-            Ok(RouterConfig { id, data_dir, seeds, sessions, labels: file.labels, output, http, log })
+    match (id, data_dir, tls) {
+        (Some(id), Some(data_dir), Some(tls)) if problems.is_empty() => {
+            Ok(RouterConfig { id, data_dir, seeds, sessions, labels: file.labels, output, http, tls, log })
         }
         _ => Err(problems.into_invalid()),
     }
@@ -50,12 +53,12 @@ fn data_dir(data_dir: Option<PathBuf>, problems: &mut Problems) -> Option<PathBu
     data_dir
 }
 
-fn seeds(written: &[String], problems: &mut Problems) -> Vec<Endpoint> {
+fn seeds(written: &[String], tls: Option<&TlsConfig>, problems: &mut Problems) -> Vec<Endpoint> {
     if written.is_empty() {
         problems.add(
             "seeds",
             "names no controller",
-            "give the router endpoint of at least one, as in seeds = [\"http://10.0.0.1:7002\"]",
+            "give the router endpoint of at least one, as in seeds = [\"https://10.0.0.1:7002\"]",
         );
     }
     if written.len() > SEEDS_MAX {
@@ -65,12 +68,14 @@ fn seeds(written: &[String], problems: &mut Problems) -> Vec<Endpoint> {
     for (place, text) in written.iter().enumerate() {
         let key = format!("seeds[{place}]");
         match text.parse::<Endpoint>() {
-            Err(why) => problems.add(key, format!("{text:?} {why}"), "write it as http://HOST:PORT"),
-            Ok(seed) if seed.scheme() == Scheme::Tls => {
-                problems.add(key, format!("{seed} asks for TLS, which this version does not speak"), "write http://");
-            }
+            Err(why) => problems.add(key, format!("{text:?} {why}"), "write it as https://HOST:PORT"),
             Ok(seed) if seeds.contains(&seed) => problems.add(key, format!("{seed} is there twice"), "remove one"),
-            Ok(seed) => seeds.push(seed),
+            Ok(seed) => {
+                if let Some(tls) = tls {
+                    tls.check(&key, &seed, problems);
+                }
+                seeds.push(seed);
+            }
         }
     }
     seeds
@@ -137,12 +142,14 @@ fn http(text: &str, problems: &mut Problems) -> Option<HttpListen> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::TlsFile;
 
     fn file() -> RouterFile {
         RouterFile {
             id: Some("edge-7".into()),
             data_dir: Some("/var/lib/pilothouse".into()),
             seeds: vec!["http://10.0.0.1:7002".into(), "http://10.0.0.2:7002".into()],
+            tls: TlsFile::plain(),
             ..RouterFile::default()
         }
     }
@@ -202,7 +209,7 @@ mod tests {
     fn all_problems_are_reported_at_once() {
         let problems = RouterFile::default().validate().unwrap_err().problems;
         let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
-        assert_eq!(keys, ["id", "data_dir", "seeds"]);
+        assert_eq!(keys, ["id", "data_dir", "tls", "seeds"]);
     }
 
     #[test]

@@ -195,6 +195,7 @@ impl Board {
         let sessions = seats.iter().enumerate().map(|(place, seat)| SessionStatus {
             endpoint: seat.candidate.endpoint.clone(),
             controller: seat.controller(),
+            foreign: seat.answered.is_some_and(|answered| answered.by.foreign),
             known_from: seat.candidate.tier,
             state: match seat.answered {
                 None => SessionState::Connecting,

@@ -10,8 +10,10 @@ use tonic::{Code, Status, Streaming};
 
 use super::Context;
 use super::board::{Claim, Identity};
+use super::connector::Connected;
 use crate::domain::ids::{ClusterId, ControllerId};
 use crate::domain::negotiation::{ProtocolRange, ProtocolVersion};
+use crate::domain::principal::{Principal, Role};
 use crate::proto::router::controller_message::Kind;
 use crate::proto::router::router_control_client::RouterControlClient;
 use crate::proto::router::router_message::Kind as FromRouter;
@@ -65,7 +67,7 @@ impl DialError {
 /// Opens a session with a claimed candidate.
 pub(super) async fn dial(context: &Arc<Context>, claim: Claim) -> Result<Live, DialError> {
     let timing = &context.timing;
-    let channel = context
+    let Connected { channel, principal } = context
         .connector
         .connect(claim.endpoint().clone(), timing.dial)
         .await
@@ -73,7 +75,7 @@ pub(super) async fn dial(context: &Arc<Context>, claim: Claim) -> Result<Live, D
     let client = RouterControlClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    tokio::time::timeout(timing.welcome, greet(context, claim, client))
+    tokio::time::timeout(timing.welcome, greet(context, claim, principal, client))
         .await
         .unwrap_or(Err(DialError::Silent(timing.welcome)))
 }
@@ -81,6 +83,7 @@ pub(super) async fn dial(context: &Arc<Context>, claim: Claim) -> Result<Live, D
 async fn greet(
     context: &Arc<Context>,
     claim: Claim,
+    principal: Option<Principal>,
     mut client: RouterControlClient<Channel>,
 ) -> Result<Live, DialError> {
     let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES_MAX);
@@ -94,6 +97,7 @@ async fn greet(
         None => return Err(DialError::Ended("the stream ended".into())),
     };
     let speaker = speaker(&welcome, &claim)?;
+    is_certified(speaker.id, principal.as_ref())?;
     let foreign = {
         let known = context.known.borrow();
         if let Some(id) = speaker.id.filter(|id| known.retired.contains(id)) {
@@ -141,9 +145,35 @@ fn speaker(welcome: &Welcome, claim: &Claim) -> Result<Speaker, DialError> {
     Ok(Speaker { id, cluster, endpoint: claim.endpoint().clone(), protocol })
 }
 
+/// Over TLS a controller cannot speak in the name of another one.
+fn is_certified(id: Option<ControllerId>, principal: Option<&Principal>) -> Result<(), DialError> {
+    let certified = principal.map(|principal| &principal.role);
+    match (id, certified) {
+        (Some(id), Some(Role::Controller(certified))) if id == *certified => Ok(()),
+        (_, None) | (None, Some(Role::Controller(_))) => Ok(()),
+        _ => Err(DialError::Invalid("it says it is another controller than its certificate says")),
+    }
+}
+
 fn ended(status: Status) -> DialError {
     match status.code() {
         Code::Unimplemented => DialError::Ended("it does not speak the router protocol: check the port".into()),
         _ => DialError::Ended(format!("{:?}: {}", status.code(), status.message())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_tls_a_controller_says_of_itself_what_its_certificate_says() {
+        let (one, two) = (ControllerId::new(1), ControllerId::new(2));
+        let certificate = |text: &str| text.parse::<Principal>().unwrap();
+        let controller = certificate("spiffe://x/controller/1");
+        assert!(is_certified(one, Some(&controller)).is_ok());
+        assert!(is_certified(two, Some(&controller)).is_err());
+        assert!(is_certified(one, Some(&certificate("spiffe://x/router/1"))).is_err());
+        assert!(is_certified(two, None).is_ok(), "over plain text everybody is believed");
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use answers::nack;
 pub use board::{Board, Claim, Identity};
-pub use connector::{ConnectError, Connector, TcpConnector};
+pub use connector::{ConnectError, Connected, Connector, TcpConnector};
 pub use dial::MESSAGE_BYTES_MAX;
 pub use registrar::{Registrar, description};
 pub use timing::{HEARTBEATS_MISSED_MAX, Timing};
@@ -196,8 +196,8 @@ fn say_nobody_answers(context: &Context, attempt: u32) {
 
 /// A label of a metric is one of a fixed set, whatever a controller says.
 fn known_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 7] =
-        ["no_common_protocol", "not_ready", "not_member", "invalid", "draining", "full", "no_hello"];
+    const REASONS: [&str; 8] =
+        ["no_common_protocol", "not_ready", "not_member", "invalid", "draining", "full", "no_hello", "banned"];
     REASONS.into_iter().find(|known| *known == reason).unwrap_or("other")
 }
 

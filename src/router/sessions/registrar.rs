@@ -1,6 +1,7 @@
 //! Registration: what this router says of itself, and under which boot and sequence. One attempt at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tonic::Status;
 use tonic::transport::Channel;
@@ -12,7 +13,7 @@ use crate::domain::retry;
 use crate::proto::router::RegisterRequest;
 use crate::proto::router::router_control_client::RouterControlClient;
 use crate::router::generations::Registered;
-use crate::rpc::status::{hint_of, reason_of};
+use crate::rpc::status::{hint_of, reason_of, retry_after_of};
 
 /// The controllers' name for a registration that they take for a delayed one.
 const STALE: &str = "stale_registration";
@@ -76,6 +77,7 @@ pub fn description(config: &crate::router::config::RouterConfig) -> RegisterRequ
 pub(super) async fn register(context: Arc<Context>, mut client: RouterControlClient<Channel>) {
     let registrar = &context.registrar;
     for attempt in 0.. {
+        let mut asked = Duration::ZERO;
         {
             let _turn = registrar.turn.lock().await;
             let answer = tokio::time::timeout(context.timing.register, client.register(registrar.request())).await;
@@ -89,11 +91,14 @@ pub(super) async fn register(context: Arc<Context>, mut client: RouterControlCli
                     tracing::warn!("the cluster takes this registration for a delayed one; registering as a new start");
                     context.keeper.registered(registrar.start_over()).await;
                 }
-                Ok(Err(status)) => refused(&status, attempt),
+                Ok(Err(status)) => {
+                    asked = retry_after_of(&status).unwrap_or_default().min(context.timing.retry_after_max);
+                    refused(&status, attempt);
+                }
                 Err(_) => tracing::warn!(attempt, "registration was not answered in time; will repeat it"),
             }
         }
-        tokio::time::sleep(retry::delay(context.timing.register_again, attempt, (context.random)())).await;
+        tokio::time::sleep(asked.max(retry::delay(context.timing.register_again, attempt, (context.random)()))).await;
     }
 }
 

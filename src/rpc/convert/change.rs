@@ -87,6 +87,6 @@ mod tests {
         assert_eq!(asked(None), Err(InvalidRequest::Missing { what: "the change" }));
         assert_eq!(asked(Some(Change::Remove(0))), Err(InvalidRequest::ControllerId));
         let add = Change::Add(wire::AddMember { peer: "localhost".into() });
-        assert!(asked(Some(add)).unwrap_err().to_string().contains("http://HOST:PORT"));
+        assert!(asked(Some(add)).unwrap_err().to_string().contains("https://HOST:PORT"));
     }
 }

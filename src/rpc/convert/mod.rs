@@ -4,6 +4,7 @@ pub mod change;
 pub mod registration;
 pub mod session;
 pub mod status;
+pub mod token;
 
 use crate::domain::endpoint::InvalidEndpoint;
 use crate::domain::ids::InvalidId;
@@ -31,6 +32,9 @@ pub enum InvalidRequest {
         /// Its upper end.
         max: u32,
     },
+    /// A forwarded token that is none.
+    #[error("the token is not of the form that controllers forward")]
+    Token,
     /// More keys, or larger ones, than are kept.
     #[error("there are more public keys, or a larger one, than the limits allow")]
     Keys,

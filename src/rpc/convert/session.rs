@@ -16,6 +16,8 @@ use crate::rpc::status::{not_serving_hint, not_serving_reason};
 
 /// When a router that was refused because of a passing state should try again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// When a banned router should try again: its ban is lifted by a person.
+const BANNED_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Most capabilities that are looked at.
 const CAPABILITIES_MAX: usize = 64;
 
@@ -87,7 +89,7 @@ pub fn hello_missing(waited: Duration) -> Kind {
 #[must_use]
 pub fn not_serving(why: NotServing) -> Kind {
     let mut refused = refused(not_serving_reason(why), why.to_string(), not_serving_hint(why), None);
-    refused.retry_after_ms = millis(RETRY_AFTER);
+    refused.retry_after_ms = millis(if why == NotServing::Banned { BANNED_RETRY_AFTER } else { RETRY_AFTER });
     Kind::Refused(refused)
 }
 
@@ -112,6 +114,7 @@ pub fn goodbye(farewell: Farewell) -> Kind {
         }
         Farewell::Draining { .. } => ("draining", "this controller stops: use another one", RETRY_AFTER),
         Farewell::NotMember => ("not_member", "this controller was removed: use another one", Duration::ZERO),
+        Farewell::Banned => ("banned", not_serving_hint(NotServing::Banned), BANNED_RETRY_AFTER),
     };
     Kind::Goodbye(wire::Goodbye {
         reason: reason.to_owned(),

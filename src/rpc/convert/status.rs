@@ -78,13 +78,15 @@ pub fn live_session(live: &LiveSession) -> relay::LiveSession {
     }
 }
 
-/// A router's line in `routers list`: its registration, where there is one, and its live sessions by controller.
+/// A router's line in `routers list`: its registration, where there is one, its live sessions by controller, and
+/// whether it is banned.
 #[must_use]
 pub fn router(
     id: &RouterId,
     record: Option<&RouterRecord>,
     sessions: &[(u64, relay::LiveSession)],
     current: impl Fn(&HeldVersion) -> bool,
+    banned: bool,
 ) -> admin::RouterStatus {
     let latest = sessions.iter().map(|(_, session)| session).min_by_key(|session| session.last_heard_ms);
     let held = latest.and_then(|session| session.held.as_ref()).and_then(held_from_wire);
@@ -105,6 +107,7 @@ pub fn router(
         reached_controllers: latest.map(|session| session.reached_controllers.clone()).unwrap_or_default(),
         last_refusal: refusal.cloned().unwrap_or_default(),
         registered: record.is_some(),
+        banned,
     }
 }
 

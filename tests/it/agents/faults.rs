@@ -11,8 +11,7 @@ use pilothouse::domain::endpoint::Endpoint;
 use pilothouse::proto::router::controller_message::Kind;
 use pilothouse::router::generations::{Disk, HostDisk};
 use pilothouse::router::status::Source;
-use pilothouse::router::{Agent, ConnectError, Connector, Parts, TcpConnector};
-use tonic::transport::Channel;
+use pilothouse::router::{Agent, ConnectError, Connected, Connector, Parts, TcpConnector};
 
 use super::moving::pair;
 use super::scripted::{CLUSTER, Controller, Manner, offer};
@@ -29,9 +28,9 @@ impl Faulty {
 }
 
 impl Connector for Faulty {
-    fn connect(&self, endpoint: Endpoint, within: Duration) -> BoxFuture<'static, Result<Channel, ConnectError>> {
+    fn connect(&self, endpoint: Endpoint, within: Duration) -> BoxFuture<'static, Result<Connected, ConnectError>> {
         assert!(!self.0.swap(false, Ordering::SeqCst), "a planted fault");
-        TcpConnector.connect(endpoint, within)
+        TcpConnector::default().connect(endpoint, within)
     }
 }
 
@@ -86,7 +85,7 @@ async fn a_fault_in_the_agents_own_code_starts_it_again_and_its_followers_keep_t
 
     let faulty = Arc::new(Faulty::default());
     faulty.panics_next();
-    let parts = Parts { connector: faulty, ..parts() };
+    let parts = Parts { connector: Some(faulty), ..parts() };
     let agent = Agent::start(config(dir.path(), &[&first.endpoint], 1), parts).await.unwrap();
     let lists = agent.lists();
     becomes(&agent, "it has a session after all", |status| open(status) == [1] || open(status) == [2]).await;
@@ -100,7 +99,7 @@ async fn a_list_that_was_adopted_in_memory_only_outlives_a_fault_even_one_while_
     let controller = Controller::start(1, Manner::Proper).await;
     let me = (1, &controller.endpoint);
     let (connector, disk) = (Arc::new(Faulty::default()), Arc::new(Flawed::default()));
-    let parts = Parts { connector: connector.clone(), disk: disk.clone(), ..parts() };
+    let parts = Parts { connector: Some(connector.clone()), disk: disk.clone(), ..parts() };
     let agent = Agent::start(config(dir.path(), &[&controller.endpoint], 1), parts).await.unwrap();
     controller.offers(offer(1, CLUSTER, 5, &[me])).await;
     becomes(&agent, "it holds the list", |status| holds(status, "1.5") && status.saved).await;

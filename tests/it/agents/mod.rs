@@ -5,6 +5,7 @@ mod hostile;
 mod leaderless;
 mod moving;
 mod outsiders;
+mod refused;
 mod scripted;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use pilothouse::domain::retry::Backoff;
 use pilothouse::router::config::{RouterConfig, RouterFile};
 use pilothouse::router::status::{AgentStatus, SessionState};
 use pilothouse::router::{Agent, Parts, Timing};
+use pilothouse::tls::TlsFile;
 
 use crate::support::{SOON, eventually, expect};
 
@@ -37,6 +39,7 @@ fn config(data_dir: &Path, seeds: &[&Endpoint], sessions: usize) -> RouterConfig
         data_dir: Some(data_dir.into()),
         seeds: seeds.iter().map(ToString::to_string).collect(),
         sessions: Some(sessions),
+        tls: TlsFile::plain(),
         ..RouterFile::default()
     }
     .validate()

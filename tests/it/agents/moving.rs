@@ -120,6 +120,7 @@ async fn outputs_follow_the_list_and_a_failed_one_is_tried_again() {
         data_dir: Some(dir.path().join("data")),
         seeds: vec![controller.endpoint.to_string()],
         sessions: Some(1),
+        tls: pilothouse::tls::TlsFile::plain(),
         output: OutputFile {
             json_file: Some(json_file.clone()),
             on_change: Some(format!("echo $CONTROLLER_LIST_VERSION >> {}", seen.display())),

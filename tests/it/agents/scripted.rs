@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use futures::{Stream, StreamExt};
 use pilothouse::domain::controller_list::DigestScheme;
@@ -51,7 +52,9 @@ struct State {
     script: Mutex<Vec<Kind>>,
     sessions: Mutex<Vec<mpsc::Sender<Result<ControllerMessage, Status>>>>,
     heard: Mutex<Vec<FromRouter>>,
-    registered: Mutex<usize>,
+    registered: Mutex<Vec<Instant>>,
+    /// What the next registrations are answered, the last one first.
+    refusals: Mutex<Vec<Status>>,
     /// Hellos that were answered or ignored.
     dials: Mutex<usize>,
     leader: Mutex<Leader>,
@@ -165,7 +168,17 @@ impl Controller {
     }
 
     pub(super) fn registrations(&self) -> usize {
-        *self.state.registered.lock().unwrap()
+        self.state.registered.lock().unwrap().len()
+    }
+
+    /// When registrations came.
+    pub(super) fn registered_at(&self) -> Vec<Instant> {
+        self.state.registered.lock().unwrap().clone()
+    }
+
+    /// Refuses the next registration.
+    pub(super) fn refuses_a_registration(&self, with: Status) {
+        self.state.refusals.lock().unwrap().push(with);
     }
 }
 
@@ -217,7 +230,10 @@ type Messages = Pin<Box<dyn Stream<Item = Result<ControllerMessage, Status>> + S
 #[tonic::async_trait]
 impl RouterControl for Service {
     async fn register(&self, _: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
-        *self.state.registered.lock().unwrap() += 1;
+        self.state.registered.lock().unwrap().push(Instant::now());
+        if let Some(refusal) = self.state.refusals.lock().unwrap().pop() {
+            return Err(refusal);
+        }
         Ok(Response::new(RegisterResponse { effect: 1, cluster_id: CLUSTER.to_vec() }))
     }
 

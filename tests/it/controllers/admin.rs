@@ -3,6 +3,7 @@
 use pilothouse::domain::ids::{ControllerId, RouterId};
 use pilothouse::proto::admin::{AddMember, ListRoutersRequest, change_request::Change};
 use pilothouse::rpc::client::{AdminClient, ClientError};
+use pilothouse::tls::Security;
 
 use super::cluster::{Cluster, endpoint, eventually};
 use super::router::{Session, hello, register, registration};
@@ -53,7 +54,7 @@ async fn a_controller_that_took_its_id_before_its_addition_failed_is_added_with_
     let node = cluster.seats[0].running().backend().node().clone();
     let enlisted = async |cluster: &mut Cluster, name: &str, id: u64| {
         let seat = cluster.newcomer(name).await;
-        let record = node.identify(&endpoint(cluster.seats[seat].peer)).await.unwrap();
+        let record = node.identify(&endpoint(cluster.seats[seat].peer), None).await.unwrap();
         node.enlist(&record.member(ControllerId::new(id).unwrap())).await.unwrap();
         AddMember { peer: format!("http://{}", cluster.seats[seat].peer) }
     };
@@ -164,11 +165,13 @@ async fn a_client_tries_each_endpoint_and_names_those_that_do_not_answer() {
     let cluster = Cluster::of(1).await;
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let dead = endpoint(free);
-    let mut client = AdminClient::connect(&[dead.clone(), endpoint(cluster.seats[0].admin)], None).await.unwrap();
+    let mut client = AdminClient::connect(&[dead.clone(), endpoint(cluster.seats[0].admin)], None, Security::default())
+        .await
+        .unwrap();
     assert_eq!(client.status().await.unwrap().leader, 1);
-    let unreachable = AdminClient::connect(std::slice::from_ref(&dead), None).await.unwrap_err();
+    let unreachable = AdminClient::connect(std::slice::from_ref(&dead), None, Security::default()).await.unwrap_err();
     assert!(unreachable.to_string().contains(&dead.to_string()), "{unreachable}");
-    assert!(matches!(AdminClient::connect(&[], None).await.unwrap_err(), ClientError::NoTarget));
+    assert!(matches!(AdminClient::connect(&[], None, Security::default()).await.unwrap_err(), ClientError::NoTarget));
 }
 
 #[tokio::test(flavor = "multi_thread")]

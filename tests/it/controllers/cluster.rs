@@ -9,13 +9,14 @@ use pilothouse::controller::{Parts, Running};
 use pilothouse::domain::endpoint::Endpoint;
 use pilothouse::domain::ids::ControllerId;
 use pilothouse::proto::admin::{ChangeProgress, ChangeRequest, change_request};
-use pilothouse::raft::Seams;
 use pilothouse::rpc::client::{AdminClient, ClientError};
 use pilothouse::storage::OnFatal;
+use pilothouse::tls::{ControllerTlsFile, Security};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::support::network::Network;
+use crate::support::pki::Pki;
 
 /// Longest wait for anything that a test expects to happen.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,7 +63,7 @@ impl Seat {
     }
 
     pub(super) async fn admin_client(&self) -> AdminClient {
-        AdminClient::connect(&[endpoint(self.admin)], None).await.unwrap()
+        AdminClient::connect(&[endpoint(self.admin)], None, Security::default()).await.unwrap()
     }
 }
 
@@ -74,6 +75,8 @@ pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
 pub(super) struct Cluster {
     pub(super) seats: Vec<Seat>,
     pub(super) network: Network,
+    /// Absent: plain text.
+    pub(super) pki: Option<Pki>,
     parts: Parts,
     directory: TempDir,
 }
@@ -85,8 +88,17 @@ impl Cluster {
     }
 
     pub(super) async fn with(size: usize, parts: Parts) -> Self {
+        Self::speaking(size, parts, None).await
+    }
+
+    /// Over TLS, with certificates of an authority of its own.
+    pub(super) async fn secure(size: usize) -> Self {
+        Self::speaking(size, Parts::default(), Some(Pki::new())).await
+    }
+
+    async fn speaking(size: usize, parts: Parts, pki: Option<Pki>) -> Self {
         let network = Network::default();
-        let mut cluster = Self { seats: Vec::new(), network, parts, directory: TempDir::new().unwrap() };
+        let mut cluster = Self { seats: Vec::new(), network, pki, parts, directory: TempDir::new().unwrap() };
         let mut bound = Vec::new();
         for _ in 0..size {
             bound.push(ports().await);
@@ -96,7 +108,7 @@ impl Cluster {
             .map(|(id, ports)| InitialMemberFile {
                 id,
                 name: format!("controller-{id}"),
-                peer: url(ports.0.local_addr()),
+                peer: cluster.at(ports.0.local_addr().unwrap()).to_string(),
             })
             .collect();
         for (id, ports) in (1..).zip(bound) {
@@ -118,7 +130,11 @@ impl Cluster {
     pub(super) async fn founder_with(&mut self, socket: Option<AdminSocket>) -> usize {
         let ports = ports().await;
         let name = "controller-1".to_owned();
-        let members = vec![InitialMemberFile { id: 1, name: name.clone(), peer: url(ports.0.local_addr()) }];
+        let members = vec![InitialMemberFile {
+            id: 1,
+            name: name.clone(),
+            peer: self.at(ports.0.local_addr().unwrap()).to_string(),
+        }];
         let file = ControllerFile { id: Some(1), initial_members: Some(members), ..Default::default() };
         self.start_with(&name, file, ports, socket).await;
         self.seats.len() - 1
@@ -128,6 +144,15 @@ impl Cluster {
     pub(super) async fn newcomer(&mut self, name: &str) -> usize {
         let ports = ports().await;
         self.start(name, ControllerFile { join: Some(true), ..Default::default() }, ports).await;
+        self.seats.len() - 1
+    }
+
+    /// The same with the certificate of this id. Returns its place.
+    pub(super) async fn impostor(&mut self, name: &str, id: u64) -> usize {
+        let ports = ports().await;
+        let tls = self.tls(id);
+        let file = ControllerFile { join: Some(true), tls, ..Default::default() };
+        self.start(name, file, ports).await;
         self.seats.len() - 1
     }
 
@@ -143,6 +168,10 @@ impl Cluster {
             name: Some(name.to_owned()),
             data_dir: Some(self.directory.path().join(peer.port().to_string())),
             listen: ListenFile { peer: text(peer), router: text(router), admin: text(admin), http: text(http) },
+            tls: match file.tls.dir {
+                Some(_) => file.tls.clone(),
+                None => self.tls(file.id.unwrap_or(self.seats.len() as u64 + 1)),
+            },
             ..file
         };
         let config = file.validate().unwrap();
@@ -151,11 +180,33 @@ impl Cluster {
         self.seats.push(Seat { peer, router, admin, http, config, running: Some(running) });
     }
 
+    fn tls(&self, id: u64) -> ControllerTlsFile {
+        match &self.pki {
+            Some(pki) => ControllerTlsFile {
+                dir: Some(pki.directory(&format!("controller/{id}"))),
+                ..ControllerTlsFile::default()
+            },
+            None => ControllerTlsFile::plain(),
+        }
+    }
+
+    /// An address, as it is written in this cluster.
+    pub(super) fn at(&self, address: SocketAddr) -> Endpoint {
+        let scheme = if self.pki.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}").parse().unwrap()
+    }
+
+    /// A client of a controller's admin port, with the certificate of an admin.
+    pub(super) async fn admin_of(&self, seat: usize) -> AdminClient {
+        let security = self.pki.as_ref().map_or_else(Security::default, |pki| pki.security("admin/alice"));
+        AdminClient::connect(&[self.at(self.seats[seat].admin)], None, security).await.unwrap()
+    }
+
     fn parts(&self, peer: SocketAddr) -> Parts {
-        let raft = Seams { dialer: self.network.dialer(peer.port()), ..self.parts.raft.clone() };
+        let dialer = self.pki.is_none().then(|| self.network.dialer(peer.port()));
         // A test that ends takes the directories away from controllers that still run.
         let on_fatal = Some(OnFatal::call(|_| {}));
-        Parts { raft, on_fatal, ..self.parts.clone() }
+        Parts { dialer, on_fatal, ..self.parts.clone() }
     }
 
     /// Until a controller takes router sessions.
@@ -217,8 +268,4 @@ type Ports = (TcpListener, TcpListener, TcpListener, TcpListener);
 async fn ports() -> Ports {
     let port = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
     (port().await, port().await, port().await, port().await)
-}
-
-fn url(address: std::io::Result<SocketAddr>) -> String {
-    format!("http://{}", address.unwrap())
 }

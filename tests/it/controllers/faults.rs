@@ -13,6 +13,7 @@ use pilothouse::raft::Seams;
 use pilothouse::rpc::client::AdminClient;
 use pilothouse::rpc::list_codec::Codec;
 use pilothouse::rpc::router_service::Pace;
+use pilothouse::tls::Security;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, PATIENCE, Seat, endpoint, eventually};
@@ -123,6 +124,7 @@ async fn a_port_in_use_is_named_before_anything_is_touched() {
             admin: Some("127.0.0.1:0".into()),
             http: Some("127.0.0.1:0".into()),
         },
+        tls: pilothouse::tls::ControllerTlsFile::plain(),
         ..Default::default()
     };
     let refused = Listeners::bind(&file.validate().unwrap()).await.unwrap_err();
@@ -185,6 +187,6 @@ async fn a_follower_that_is_cut_off_does_not_name_the_leader_that_it_has_lost() 
     let (_fresh, welcome) = Session::welcomed(follower.router, hello("edge-2", 1)).await;
     assert_eq!(welcome.leader_hint, 0);
     // Forwarded so often that it answers from what it knows itself.
-    let mut asked = AdminClient::forwarding(&[endpoint(follower.admin)], None, 3);
+    let mut asked = AdminClient::forwarding(&[endpoint(follower.admin)], None, 3, Security::default());
     assert_eq!(asked.status().await.unwrap().leader, 0);
 }

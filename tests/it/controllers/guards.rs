@@ -8,6 +8,7 @@ use pilothouse::proto::relay::{RelayRegister, RemovedRequest, SessionsRequest};
 use pilothouse::proto::router::register_response::Effect;
 use pilothouse::rpc::client::{AdminClient, ClientError};
 use pilothouse::rpc::status::reason_of;
+use pilothouse::tls::Security;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -39,7 +40,7 @@ async fn a_registration_is_forwarded_so_often_and_no_more() {
 async fn an_operators_request_is_forwarded_so_often_and_no_more() {
     let cluster = Cluster::of(3).await;
     let follower = &cluster.seats[cluster.follower().await];
-    let mut client = AdminClient::forwarding(&[endpoint(follower.admin)], None, 3);
+    let mut client = AdminClient::forwarding(&[endpoint(follower.admin)], None, 3, Security::default());
     let refused = client.transfer(None).await.unwrap_err();
     assert!(matches!(&refused, ClientError::Refused { reason, .. } if reason == "too_many_hops"), "{refused}");
     // What is only shown is shown all the same.
@@ -52,7 +53,7 @@ async fn a_request_that_arrives_just_before_leadership_does_is_not_sent_back() {
     let (leader, next) = (cluster.leader().await, cluster.follower().await);
     let (leads, follows) = (&cluster.seats[leader], &cluster.seats[next]);
     // It may not be forwarded any more: whoever got it takes it, or nobody does.
-    let mut client = AdminClient::forwarding(&[endpoint(follows.admin)], None, 3);
+    let mut client = AdminClient::forwarding(&[endpoint(follows.admin)], None, 3, Security::default());
     let (id, node) = (follows.id().unwrap(), leads.running().backend().node().clone());
     let (asked, handed) = tokio::join!(client.transfer(Some(id)), async {
         // The request is on its way first; there is nothing that tells when it has arrived.
@@ -81,6 +82,25 @@ async fn nobody_without_an_identity_is_heard_on_the_peer_port() {
     let (mut session, _) = Session::welcomed(cluster.seats[0].router, hello("edge-1", 1)).await;
     session.adopt().await;
     assert_eq!(cluster.seats[0].running().backend().node().read(|state| state.routers.len()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_leader_that_a_majority_confirms_says_how_far_the_cluster_is() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    let asked = async |of: usize, by: usize| {
+        let (_, header) = relay(&cluster, by, of);
+        // Not through the network that is cut below.
+        let mut relay = RelayClient::connect(format!("http://{}", cluster.seats[of].peer)).await.unwrap();
+        let request = SessionsRequest { header, count_only: true, only: String::new(), confirm_leads: true };
+        relay.sessions(request).await?.into_inner().message().await
+    };
+    assert!(asked(leader, follower).await.unwrap().unwrap().applied_index > 0);
+    assert_eq!(asked(follower, leader).await.unwrap_err().code(), Code::FailedPrecondition);
+    // Deposed or not: it cannot know. A controller that came back would believe it.
+    cluster.network.cut(cluster.seats[leader].peer.port());
+    assert_eq!(asked(leader, follower).await.unwrap_err().code(), Code::FailedPrecondition);
 }
 
 #[tokio::test(flavor = "multi_thread")]

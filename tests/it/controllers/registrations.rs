@@ -1,8 +1,9 @@
 //! Registrations through any controller, in quiet and in trouble.
 
+use pilothouse::controller::pacing::REGISTRATIONS_PER_ROUTER;
 use pilothouse::proto::admin::ListRoutersRequest;
 use pilothouse::proto::router::register_response::Effect;
-use pilothouse::rpc::status::reason_of;
+use pilothouse::rpc::status::{reason_of, retry_after_of};
 use tonic::Code;
 
 use super::cluster::{Cluster, eventually};
@@ -37,7 +38,8 @@ async fn an_identical_registration_writes_no_log_entry() {
     let applied = || node.read(|state| state.applied.unwrap());
     eventually("a quiet moment", async || {
         let before = applied();
-        for seat in cluster.seats.iter().cycle().take(30) {
+        // Few enough that the pace of one router allows it several times over.
+        for seat in cluster.seats.iter().cycle().take(9) {
             assert_eq!(register(seat.router, registration("edge-1", 1, 1)).await.unwrap(), Effect::Unchanged);
         }
         let after = applied();
@@ -82,7 +84,8 @@ async fn a_registration_during_an_election_waits_for_the_next_leader() {
 async fn a_registration_whose_reply_was_lost_can_be_repeated() {
     let cluster = Cluster::of(3).await;
     let follower = &cluster.seats[cluster.follower().await];
-    for sequence in 1..=20 {
+    // Twice as many as one router may register at once.
+    for sequence in 1..=u64::from(REGISTRATIONS_PER_ROUTER.burst / 2) {
         let mut channel = client(follower.router).await;
         // The router is gone before the answer comes; whether the entry was written nobody knows.
         let mut lost = std::pin::pin!(channel.register(registration("edge-1", 1, sequence)));
@@ -145,4 +148,21 @@ async fn a_registration_without_a_majority_ends_within_its_deadline_and_says_so(
     let refused = register(cluster.seats[leader].router, registration("edge-1", 1, 1)).await.unwrap_err();
     assert_eq!((refused.code(), reason_of(&refused)), (Code::Unavailable, Some("no_leader")), "{refused}");
     assert!(began.elapsed() < std::time::Duration::from_secs(13), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_registers_too_often_is_told_when_to_try_again_and_disturbs_nobody() {
+    let cluster = Cluster::of(3).await;
+    let (seat, other) = (&cluster.seats[0], &cluster.seats[1]);
+    register(seat.router, registration("edge-1", 1, 1)).await.unwrap();
+    let refused =
+        eventually("it is too often", async || register(seat.router, registration("edge-1", 1, 1)).await.err()).await;
+    assert_eq!((refused.code(), reason_of(&refused)), (Code::ResourceExhausted, Some("too_fast")), "{refused}");
+    let retry_after = retry_after_of(&refused).unwrap();
+    assert!(retry_after.as_millis() > 0, "{refused}");
+    assert!(retry_after.as_millis() <= REGISTRATIONS_PER_ROUTER.every_ms.into(), "{refused}");
+    register(seat.router, registration("edge-2", 1, 1)).await.expect("another router");
+    register(other.router, registration("edge-1", 1, 1)).await.expect("another controller");
+    eventually("after a while it may again", async || register(seat.router, registration("edge-1", 1, 1)).await.ok())
+        .await;
 }

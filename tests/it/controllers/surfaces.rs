@@ -7,6 +7,7 @@ use pilothouse::controller::listeners::AdminSocket;
 use pilothouse::controller::{ControllerError, Parts};
 use pilothouse::proto::admin::{Readdress, change_request::Change};
 use pilothouse::rpc::client::AdminClient;
+use pilothouse::tls::Security;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -101,7 +102,7 @@ async fn operators_on_the_host_use_a_socket_that_only_they_can_open() {
     let mut cluster = Cluster::with(0, Parts::default()).await;
     let seat = cluster.founder_with(Some(socket)).await;
     cluster.serves(seat).await;
-    let mut client = AdminClient::connect(&[], Some(path.clone())).await.unwrap();
+    let mut client = AdminClient::connect(&[], Some(path.clone()), Security::default()).await.unwrap();
     assert_eq!(client.status().await.unwrap().leader, 1);
     cluster.stop(seat).await;
     assert!(!path.exists(), "a stop removes it");

@@ -116,7 +116,7 @@ async fn only_the_lowest_of_the_initial_members_enlists_the_others() {
 async fn a_newcomer_is_a_learner_first_and_has_everything_before_it_votes() {
     let mut nodes = Nodes::found(3).await;
     let newcomer = nodes.newcomer().await;
-    let record = nodes.seats[0].node().identify(&endpoint(nodes.seats[newcomer].peer)).await.unwrap();
+    let record = nodes.seats[0].node().identify(&endpoint(nodes.seats[newcomer].peer), None).await.unwrap();
     assert!(record.is_blank() && record.joins && record.id.is_none() && record.last_log.is_none());
     nodes.add(newcomer, 4).await;
     let seat = &nodes.seats[newcomer];
@@ -135,7 +135,7 @@ async fn whoever_waits_to_be_added_founds_nothing() {
     let newcomer = nodes.newcomer().await;
     let Settings { bootstrap, .. } = nodes.seats[newcomer].node().settings().clone();
     assert_eq!(bootstrap, Bootstrap::Join);
-    let record = nodes.seats[newcomer].node().identify(&endpoint(nodes.seats[newcomer].peer)).await.unwrap();
+    let record = nodes.seats[newcomer].node().identify(&endpoint(nodes.seats[newcomer].peer), None).await.unwrap();
     assert!(record.is_blank() && record.joins);
     assert_eq!(nodes.seats[newcomer].status().role, pilothouse::raft::RaftRole::Blank);
 }

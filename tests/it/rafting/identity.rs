@@ -49,6 +49,10 @@ fn every_rpc_of_the_peer_protocol_is_asked_here() {
     assert_eq!(declared, GUARDED);
 }
 
+fn sent_by(header: &mut Header, id: u64, incarnation: [u8; 16]) {
+    header.sender = Some(pilothouse::proto::peer::Party { id, incarnation: incarnation.to_vec() });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rpc_refuses_every_mismatch_before_raft_hears_of_it() {
     let mut nodes = Nodes::found(3).await;
@@ -88,14 +92,8 @@ async fn every_rpc_refuses_every_mismatch_before_raft_hears_of_it() {
             Code::PermissionDenied,
         ),
         ("its own id", changed(&|header| header.sender.clone_from(&own)), Code::PermissionDenied),
-        (
-            "a retired id",
-            changed(&|header| {
-                let sender = header.sender.as_mut().unwrap();
-                (sender.id, sender.incarnation) = (4, retired.incarnation.to_bytes().to_vec());
-            }),
-            Code::PermissionDenied,
-        ),
+        ("one that was never a member", changed(&|header| sent_by(header, 9, [9; 16])), Code::PermissionDenied),
+        ("a retired id", changed(&|header| sent_by(header, 4, retired.incarnation.to_bytes())), Code::PermissionDenied),
     ];
     let mut client = RaftPeerClient::connect(format!("http://{}", nodes.seats[follower].peer)).await.unwrap();
     let before = nodes.seats[follower].status();

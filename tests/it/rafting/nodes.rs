@@ -15,7 +15,6 @@ use pilothouse::storage::{self, Directory, OnFatal};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 use crate::support::network::Network;
 use crate::support::{SOON, eventually, expect};
@@ -105,7 +104,7 @@ impl Nodes {
         let node = Node::start(settings, directory, seams).await.unwrap();
         let stop = CancellationToken::new();
         let (serving, ends) = (node.clone(), stop.clone());
-        tokio::spawn(async move { serving.serve_peers(listener, Routes::default(), ends.cancelled_owned()).await });
+        tokio::spawn(async move { serving.serve_peers(listener, ends.cancelled_owned()).await });
         self.seats.push(Seat { peer, path, node, stop });
         self.seats.len() - 1
     }
@@ -169,7 +168,7 @@ impl Nodes {
     pub(super) async fn add(&self, place: usize, id: u64) -> Member {
         let id = ControllerId::new(id).unwrap();
         let leader = self.leader().await;
-        let record = self.seats[leader].node.identify(&endpoint(self.seats[place].peer)).await.unwrap();
+        let record = self.seats[leader].node.identify(&endpoint(self.seats[place].peer), None).await.unwrap();
         let member = record.member(id);
         self.step(&Step::AddLearner(member.clone())).await;
         self.caught_up(place, leader).await;

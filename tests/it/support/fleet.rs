@@ -37,7 +37,7 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    fn start(kind: &'static str, folder: &Path, name: &str, config: &str) -> Self {
+    pub(crate) fn start(kind: &'static str, folder: &Path, name: &str, config: &str) -> Self {
         let path = folder.join(format!("{name}.toml"));
         fs::write(&path, config).unwrap();
         let mut unit = Self { kind, config: path, log: folder.join(format!("{name}.log")), process: None };
@@ -49,6 +49,12 @@ impl Unit {
     pub(crate) fn run(&mut self) {
         assert!(self.process.is_none(), "it runs already");
         self.process = Some(Process::run(self.kind, &self.config, &self.log));
+    }
+
+    /// Its process id.
+    #[allow(dead_code, reason = "for the tests of time alone")]
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     pub(crate) fn process(&mut self) -> &mut Process {
@@ -127,7 +133,7 @@ impl Fleet {
         let Ports { peer, router, admin, http } = ports;
         let data = self.folder.path().join(&name);
         let config = format!(
-            "name = \"{name}\"\ndata_dir = \"{}\"\n{bootstrap}\n[listen]\npeer = \"127.0.0.1:{peer}\"\nrouter = \"127.0.0.1:{router}\"\nadmin = \"127.0.0.1:{admin}\"\nhttp = \"127.0.0.1:{http}\"\n",
+            "name = \"{name}\"\ndata_dir = \"{}\"\n{bootstrap}\n[listen]\npeer = \"127.0.0.1:{peer}\"\nrouter = \"127.0.0.1:{router}\"\nadmin = \"127.0.0.1:{admin}\"\nhttp = \"127.0.0.1:{http}\"\n[tls]\ninsecure = true\n",
             data.display()
         );
         self.controllers.push((ports, Unit::start("controller", self.folder.path(), &name, &config)));
@@ -148,7 +154,7 @@ impl Fleet {
         let port = ports::free_port();
         let data = self.folder.path().join(id);
         let config = format!(
-            "id = \"{id}\"\ndata_dir = \"{}\"\nseeds = [{}]\nhttp = \"127.0.0.1:{port}\"\n[labels]\nzone = \"north\"\n",
+            "id = \"{id}\"\ndata_dir = \"{}\"\nseeds = [{}]\nhttp = \"127.0.0.1:{port}\"\n[labels]\nzone = \"north\"\n[tls]\ninsecure = true\n",
             data.display(),
             seeds.join(", ")
         );
@@ -243,7 +249,13 @@ async fn cli(arguments: &[&str], endpoints: &str) -> Answer {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PILOTHOUSE_")) {
         command.env_remove(name);
     }
-    let output = command.args(arguments).env("PILOTHOUSE_ENDPOINT", endpoints).output().await.unwrap();
+    let output = command
+        .args(arguments)
+        .env("PILOTHOUSE_ENDPOINT", endpoints)
+        .env("PILOTHOUSE_INSECURE", "yes")
+        .output()
+        .await
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Answer { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 pub(crate) mod fleet;
 pub(crate) mod http;
 pub(crate) mod network;
+pub(crate) mod pki;
 pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod process;

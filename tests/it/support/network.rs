@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use pilothouse::domain::endpoint::Endpoint;
+use pilothouse::domain::ids::ControllerId;
 use pilothouse::raft::network::dial::{Dial, Dialing, Io, Tcp};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -31,7 +32,7 @@ struct State {
 impl Network {
     /// How the controller at this peer port dials.
     pub(crate) fn dialer(&self, from: u16) -> Arc<dyn Dial> {
-        Arc::new(Dialer { network: self.clone(), from })
+        Arc::new(Dialer { over: Arc::new(Tcp), network: self.clone(), from })
     }
 
     /// Nothing reaches this controller from its peers any more, nor the other way.
@@ -76,14 +77,16 @@ impl Network {
     }
 }
 
+#[derive(Debug)]
 struct Dialer {
+    over: Arc<dyn Dial>,
     network: Network,
     from: u16,
 }
 
 impl Dial for Dialer {
-    fn dial(&self, to: &Endpoint) -> Dialing {
-        let (network, from, to) = (self.network.clone(), self.from, to.clone());
+    fn dial(&self, to: &Endpoint, whom: Option<ControllerId>) -> Dialing {
+        let (over, network, from, to) = (self.over.clone(), self.network.clone(), self.from, to.clone());
         Box::pin(async move {
             let handle = CancellationToken::new();
             {
@@ -96,7 +99,7 @@ impl Dial for Dialer {
                     state.open.entry(port).or_default().push(handle.clone());
                 }
             }
-            let inner = Tcp.dial(&to).await?;
+            let inner = over.dial(&to, whom).await?;
             let cut = Box::pin(handle.cancelled_owned());
             Ok(Box::new(Wire { inner, cut, network, to: to.port(), carried: 0 }) as Box<dyn Io>)
         })

@@ -42,6 +42,11 @@ impl Process {
         Self { name: log.display().to_string(), child, log: log.to_owned() }
     }
 
+    #[allow(dead_code, reason = "for the tests of time alone")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::Tour;
 use super::wait::until;
 use crate::cli::demo::layout::{Entry, Unit};
-use crate::cli::demo::observe::{admin_endpoint, loopback};
+use crate::cli::demo::observe::admin_endpoint;
 use crate::proto::admin::ChangeRequest;
 use crate::proto::admin::change_request::Change;
 use crate::proto::admin::{AddMember, ChangeProgress};
@@ -33,12 +33,16 @@ impl Tour<'_> {
     pub(super) async fn add(&mut self, number: u16) -> anyhow::Result<u64> {
         self.stage.start_controller(number, Entry::Joins)?;
         let endpoint = admin_endpoint(&self.stage.layout, number);
-        let answers = async || Ok(AdminClient::connect(std::slice::from_ref(&endpoint), None).await.map(drop)?);
+        let security = self.stage.security.clone();
+        let answers = async || {
+            Ok(AdminClient::connect(std::slice::from_ref(&endpoint), None, security.clone()).await.map(drop)?)
+        };
         until(START_DEADLINE, answers).await.with_context(|| format!("controller-{number} was started"))?;
-        let peer = loopback(self.stage.layout.ports(number).peer).to_string();
+        let peer = self.stage.layout.endpoint(self.stage.layout.ports(number).peer).to_string();
         let id = self.change(Change::Add(AddMember { peer })).await?;
         self.members.insert(number, id);
         self.stage.asked.insert(number);
+        self.stage.write_client_config(self.members.keys().copied())?;
         Ok(id)
     }
 
@@ -53,6 +57,7 @@ impl Tour<'_> {
         self.stage.asked.remove(&number);
         self.stage.reconnect();
         self.change(Change::Remove(id)).await?;
+        self.stage.write_client_config(self.members.keys().copied())?;
         let obeyed = self.stage.children.stop(Unit::Controller(number)).await?;
         anyhow::ensure!(obeyed, "controller-{number} had to be killed");
         Ok(id)

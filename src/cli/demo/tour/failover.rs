@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use super::prober::Prober;
 use super::wait::until;
 use super::{Tour, checks};
+use crate::cli::demo::credentials;
 use crate::cli::demo::layout::{Entry, Unit};
-use crate::cli::demo::observe::loopback;
 
 /// From SIGKILL to the next leader, and from a restart to a controller that has caught up.
 const ELECTION_DEADLINE: Duration = Duration::from_secs(15);
@@ -20,8 +20,13 @@ pub(super) async fn fail_over(tour: &mut Tour<'_>) -> anyhow::Result<String> {
     let killed = tour.cluster().await?.leader.context("nobody leads")?;
     let number = tour.number_of(killed)?;
     let layout = &tour.stage.layout;
-    let endpoints = tour.members.keys().map(|number| loopback(layout.ports(*number).router)).collect();
-    let prober = Prober::start(endpoints);
+    let endpoints = tour.members.keys().map(|number| layout.endpoint(layout.ports(*number).router));
+    let ports = (1..).zip(endpoints).map(|(probe, endpoint)| {
+        // The certificate of a router speaks for that router alone.
+        let routers = Prober::ids(probe).map(|id| credentials::of_router(layout, &id).map(|security| (id, security)));
+        Ok((endpoint, routers.collect::<anyhow::Result<_>>()?))
+    });
+    let prober = Prober::start(ports.collect::<anyhow::Result<_>>()?);
     until(ELECTION_DEADLINE, async || more_than(prober.count(), ACKS_AROUND)).await?;
     tour.stage.asked.remove(&number);
     tour.stage.reconnect();
@@ -45,9 +50,9 @@ pub(super) async fn fail_over(tour: &mut Tour<'_>) -> anyhow::Result<String> {
 }
 
 async fn forget_probes(tour: &mut Tour<'_>, count: usize) -> anyhow::Result<()> {
-    for probe in 1..=count {
-        let probe = Prober::id(probe).parse()?;
-        tour.stage.admin().await?.forget(&probe).await?;
+    let admin = tour.stage.admin().await?;
+    for probe in (1..=count).flat_map(Prober::ids) {
+        admin.forget(&probe.parse()?).await?;
     }
     Ok(())
 }

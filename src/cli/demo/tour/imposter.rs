@@ -8,6 +8,7 @@ use super::checks::Refused;
 use super::offer::{Claim, Imposter};
 use super::wait::until;
 use super::{Tour, checks};
+use crate::cli::demo::credentials;
 use crate::cli::demo::layout::{Entry, Unit};
 
 /// From the appearance of the imposter to the router's answer.
@@ -34,7 +35,9 @@ pub(super) async fn empty_list(tour: &mut Tour<'_>) -> anyhow::Result<String> {
     tour.stage.asked.remove(&number);
     tour.stage.reconnect();
     tour.stage.children.kill(unit).await?;
-    let mut imposter = Imposter::start(tour.stage.layout.ports(number).router, claim).await?;
+    // It has the bad one's own certificate: whether routers see through it is up to them alone.
+    let security = credentials::as_controller(&tour.stage.layout, number)?;
+    let mut imposter = Imposter::start(tour.stage.layout.ports(number).router, claim, security).await?;
     let answer = tokio::time::timeout(ANSWER_DEADLINE, imposter.answers.recv()).await;
     let nack = answer.context("no router answered the empty list")?.context("the imposter ended")?;
     let after = tour.router(VICTIM).await?;

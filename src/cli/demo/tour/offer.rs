@@ -3,11 +3,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::Stream;
 use prost::Message as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
@@ -20,11 +21,16 @@ use crate::proto::router::{
     RouterMessage, WatchRequest, Welcome, controller_message, router_message,
 };
 use crate::rpc::list_codec;
+use crate::tls::{Door, Security};
 
 /// Answers that are kept until they are read.
 const ANSWERS_MAX: usize = 64;
 /// Messages on their way to one router.
 const MESSAGES_MAX: usize = 4;
+/// Connections that are being made at once.
+const HANDSHAKES_MAX: usize = 16;
+/// Longest that one of them may take.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// The protocol whose lists are structured.
 const STRUCTURED: u32 = 2;
 /// How often the imposter says that both sides send heartbeats.
@@ -51,17 +57,28 @@ pub(super) struct Imposter {
 
 impl Imposter {
     /// Takes the port of a controller that is gone.
-    pub(super) async fn start(port: u16, claim: Claim) -> anyhow::Result<Self> {
+    pub(super) async fn start(port: u16, claim: Claim, security: Security) -> anyhow::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
-        Ok(Self::serve(listener, claim))
+        Ok(Self::serve(listener, claim, security))
     }
 
-    fn serve(listener: TcpListener, claim: Claim) -> Self {
+    fn serve(listener: TcpListener, claim: Claim, security: Security) -> Self {
         let (answered, answers) = mpsc::channel(ANSWERS_MAX);
         let service = RouterControlServer::new(EmptyList { claim, answered });
         let serving = tonic::transport::Server::builder().add_service(service);
-        let server = tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
+        let accept = move |connection: std::io::Result<TcpStream>| {
+            let security = security.clone();
+            async move {
+                let accepted = tokio::time::timeout(HANDSHAKE_DEADLINE, security.accept(Door::Router, connection?));
+                Ok(accepted.await.map_err(std::io::Error::other)??.0)
+            }
+        };
+        let accepted =
+            futures::StreamExt::buffer_unordered(TcpListenerStream::new(listener).map(accept), HANDSHAKES_MAX);
+        // Whoever failed to connect comes again.
+        let incoming = accepted.filter(|connection: &std::io::Result<_>| connection.is_ok());
+        let server = tokio::spawn(serving.serve_with_incoming(incoming));
         Self { answers, server }
     }
 }
@@ -156,7 +173,10 @@ impl RouterControl for EmptyList {
 
 #[cfg(test)]
 mod tests {
+    use super::super::prober::channel;
     use super::*;
+    use crate::cli::demo::credentials;
+    use crate::cli::demo::layout::{Layout, Unit};
     use crate::domain::acceptance::{Held, Offerer, Refusal, Verdict, decide};
     use crate::domain::controller_list::Defect;
     use crate::proto::router::Nack;
@@ -164,11 +184,27 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_imposter_offers_is_an_empty_list_and_nothing_else_is_wrong_with_it() {
+        for secure in [false, true] {
+            offers_an_empty_list(secure).await;
+        }
+    }
+
+    async fn offers_an_empty_list(secure: bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout { folder: folder.path().to_owned(), base_port: 20_000, controllers: 3, routers: 1, secure };
+        credentials::prepare(&layout).unwrap();
+        credentials::of_unit(&layout, Unit::Controller(3)).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let endpoint = layout.endpoint(listener.local_addr().unwrap().port());
         let claim = Claim { controller_id: 3, cluster_id: vec![7; 16], epoch: 1 };
-        let mut imposter = Imposter::serve(listener, claim);
-        let mut client = RouterControlClient::connect(format!("http://{address}")).await.unwrap();
+        let mut imposter = Imposter::serve(listener, claim, credentials::as_controller(&layout, 3).unwrap());
+        let router = credentials::of_router(&layout, "router-1").unwrap();
+        if secure {
+            // A router believes that it speaks to the controller of that id: what it then refuses, it refuses itself.
+            let answered = router.dial(&endpoint).await.unwrap().principal.unwrap();
+            assert_eq!(answered.to_string(), "spiffe://demo.pilothouse/controller/3");
+        }
+        let mut client = RouterControlClient::new(channel(endpoint, router));
         let (outgoing, messages) = mpsc::channel(MESSAGES_MAX);
         let mut session = client.session(ReceiverStream::new(messages)).await.unwrap().into_inner();
         let welcome = session.message().await.unwrap().unwrap().kind;

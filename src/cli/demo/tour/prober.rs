@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper_util::rt::TokioIo;
 use rand::Rng as _;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -12,9 +13,12 @@ use tonic::transport::Channel;
 use crate::domain::endpoint::Endpoint;
 use crate::proto::router::RegisterRequest;
 use crate::proto::router::router_control_client::RouterControlClient;
+use crate::tls::Security;
 
 /// How often each controller is asked.
 const PROBE_EVERY: Duration = Duration::from_millis(20);
+/// Each controller is asked for so many routers in turn, since none may register as often as that.
+const PROBE_ROUTERS: usize = 10;
 /// One registration may take this long: an election fits into it, so that the first write after it is seen at once.
 const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -27,17 +31,20 @@ pub(super) struct Prober {
 }
 
 impl Prober {
-    /// One probe a controller, each with a router id of its own.
-    pub(super) fn start(endpoints: Vec<Endpoint>) -> Self {
+    /// One probe a controller's port for routers, with routers of its own and how each of them speaks.
+    pub(super) fn start(ports: Vec<(Endpoint, Vec<(String, Security)>)>) -> Self {
         let (acks_ms, began) = (Arc::default(), Instant::now());
-        let probe = |(number, endpoint)| tokio::spawn(probe(Self::id(number), endpoint, Arc::clone(&acks_ms), began));
-        let probes = (1..).zip(endpoints).map(probe).collect();
+        let probe = |(endpoint, routers): (Endpoint, Vec<(String, Security)>)| {
+            let routers = routers.into_iter().map(|(id, security)| (id, channel(endpoint.clone(), security)));
+            tokio::spawn(probe(routers.collect(), Arc::clone(&acks_ms), began))
+        };
+        let probes = ports.into_iter().map(probe).collect();
         Self { acks_ms, began, probes }
     }
 
-    /// The router id of a probe, by number from 1.
-    pub(super) fn id(number: usize) -> String {
-        format!("tour-probe-{number}")
+    /// The router ids of a probe, by number from 1.
+    pub(super) fn ids(number: usize) -> impl Iterator<Item = String> {
+        (1..=PROBE_ROUTERS).map(move |router| format!("tour-probe-{number}-{router}"))
     }
 
     /// How many registrations were acknowledged.
@@ -58,18 +65,27 @@ impl Drop for Prober {
     }
 }
 
-/// Each registration differs from the one before, so that each is a write.
-async fn probe(router_id: String, endpoint: Endpoint, acks_ms: Arc<Mutex<Vec<u64>>>, began: Instant) {
-    let channel = tonic::transport::Endpoint::from_shared(endpoint.to_string())
+/// Connects when it is used, and again after each loss.
+pub(super) fn channel(to: Endpoint, security: Security) -> Channel {
+    // Plain for tonic: the connector adds what is needed.
+    tonic::transport::Endpoint::from_shared(to.plain().to_string())
         .expect("an endpoint is a URI")
         .timeout(PROBE_DEADLINE)
-        .connect_lazy();
+        .connect_with_connector_lazy(tower::service_fn(move |_| {
+            let (to, security) = (to.clone(), security.clone());
+            async move { security.dial(&to).await.map(|dialed| TokioIo::new(dialed.stream)) }
+        }))
+}
+
+/// Each registration differs from the one before of its router, so that each is a write.
+async fn probe(routers: Vec<(String, Channel)>, acks_ms: Arc<Mutex<Vec<u64>>>, began: Instant) {
     let boot_id = rand::rng().random::<[u8; 16]>().to_vec();
     let mut ticks = interval(PROBE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for sequence in 1.. {
+    for turn in 0.. {
+        let ((router_id, channel), sequence) = (&routers[turn % routers.len()], turn / routers.len() + 1);
         // The same registration until it is acknowledged: repeating it is harmless.
-        while !register(channel.clone(), &router_id, &boot_id, sequence).await {
+        while !register(channel.clone(), router_id, &boot_id, sequence as u64).await {
             ticks.tick().await;
         }
         acks_ms.lock().unwrap_or_else(PoisonError::into_inner).push(elapsed_ms(began));
