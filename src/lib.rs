@@ -20,6 +20,7 @@
 //! | [`tls`] | the only module that knows rustls and X.509: identities, verification, reload, a small authority |
 //! | [`controller`] | the controller daemon: store -> raft -> services -> drain |
 //! | [`router`] | the router agent: sessions, the keeper of the list, generations on disk |
+//! | [`conformance`] | a hostile controller that tries routers; its own server, known to the command line only |
 //! | [`ops`] | HTTP, metrics, events |
 //! | [`cli`] | commands and their rendering |
 //! | [`proto`] | generated messages; nothing by hand |
@@ -32,6 +33,7 @@
 //! - Tests that a tenth of a second decides are a binary of their own, `tests/timing`, so that nothing else runs meanwhile.
 
 pub mod cli;
+pub mod conformance;
 pub mod controller;
 pub mod domain;
 pub mod ops;

@@ -4,6 +4,7 @@
 mod agents;
 mod cli;
 mod cli_asking;
+mod conformance;
 mod controllers;
 mod demo;
 mod faults_identity;

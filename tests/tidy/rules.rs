@@ -52,7 +52,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rpc", &["domain", "proto", "ops", "tls", "rpc"]),
     ("controller", &["domain", "storage", "raft", "rpc", "tls", "proto", "ops", "controller"]),
     ("router", &["domain", "rpc", "tls", "proto", "ops", "router"]),
-    ("cli", &["domain", "storage", "raft", "rpc", "controller", "router", "tls", "proto", "ops", "cli"]),
+    ("conformance", &["domain", "rpc", "tls", "proto", "conformance"]),
+    ("cli", &["domain", "storage", "raft", "rpc", "controller", "router", "conformance", "tls", "proto", "ops", "cli"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod config;
+mod conformance;
 mod daemon;
 mod enrolment;
 mod pki;
@@ -18,6 +19,7 @@ use crate::domain::endpoint::Endpoint;
 
 pub use cluster::{Change, ClusterCommand, Readdressing, RoutersCommand};
 pub use config::{ConfigCommand, Role, Show};
+pub use conformance::{Chosen, ConformanceCommand, ReportForm, RouterConformance};
 pub use daemon::{CommonFlags, ControllerCommand, ControllerFlags, RouterCommand, RouterFlags};
 pub use enrolment::{ControllerJoin, Hidden, RouterEnroll};
 pub use pki::{PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};
@@ -57,6 +59,9 @@ pub enum Command {
     /// Make and renew the certificates that controllers, routers and admins know each other by
     #[command(subcommand)]
     Pki(PkiCommand),
+    /// Try how routers behave when a controller misbehaves
+    #[command(subcommand)]
+    Conformance(ConformanceCommand),
     /// Run a whole cluster and its routers on this host, and tell what happens
     Demo(DemoArguments),
     /// Print a completion script for a shell

@@ -4,6 +4,7 @@ mod checks;
 mod cluster;
 mod config;
 mod configured;
+mod conformance;
 mod controller;
 mod daemon;
 mod enroll;
@@ -38,6 +39,7 @@ pub fn dispatch(command: Command, console: Console) -> Result<ExitStatus, Failur
         Command::Token(command) => wait_for(token::dispatch(command, console)),
         Command::Config(command) => config::dispatch(command, console),
         Command::Pki(command) => pki::dispatch(command, console),
+        Command::Conformance(command) => wait_for(conformance::dispatch(command, console)),
         Command::Demo(arguments) => wait_for(demo::run(&arguments)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,6 +1,7 @@
 //! How answers look: tables for people, JSON for programs. Pure: from values to text.
 
 pub mod cluster;
+pub mod conformance;
 pub mod held;
 pub mod pki;
 pub mod routers;
