@@ -12,6 +12,7 @@ mod faults_router;
 mod faults_start;
 mod faults_stop;
 mod faults_wire;
+mod frozen;
 mod operating;
 mod pki;
 mod rafting;
