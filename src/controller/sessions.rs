@@ -9,8 +9,9 @@ use futures::future::join_all;
 
 use super::backend::Backend;
 use super::relay;
-use crate::domain::controller_list::HeldVersion;
+use crate::domain::controller_list::{Digest, HeldVersion};
 use crate::domain::ids::{ControllerId, RouterId};
+use crate::domain::negotiation::ProtocolVersion;
 use crate::domain::state::ClusterState;
 use crate::proto::admin;
 use crate::proto::relay::{LiveSession, SessionsResponse};
@@ -55,8 +56,11 @@ impl Backend {
         let current = |held: &HeldVersion| {
             self.hub().newest().is_some_and(|newest| {
                 let list = &newest.held().list;
-                let same = held.digest.and_then(|digest| digest.same_content(&newest.held().digest));
-                held.cluster == list.identity().cluster && held.version == list.version() && same != Some(false)
+                // A router of protocol 1 says the digest of the flat list, which is all that it knows.
+                let ours = [newest.held().digest, newest.encoding(ProtocolVersion::FLAT).digest];
+                let differs = |digest: Digest| ours.iter().all(|one| digest.same_content(one) == Some(false));
+                let same = !held.digest.is_some_and(differs);
+                held.cluster == list.identity().cluster && held.version == list.version() && same
             })
         };
         self.node().read(|state| {

@@ -37,14 +37,18 @@ async fn done(fleet: &Fleet, arguments: &[&str]) {
     assert_eq!(answer.code, 0, "{arguments:?}: {answer:?}");
 }
 
-/// Waits until the cluster says that both are registered, and which protocol is spoken in a session.
+/// Waits until the cluster says that both are registered, and which protocol is spoken in a session; whoever has one is
+/// known to hold the newest list.
 async fn are_known(fleet: &Fleet, wanted: &[(&str, Value)]) {
     eventually("the routers of protocol 1 are listed", SOON, || async {
         let answer = fleet.cli(&["routers", "list", "-o", "json"]).await;
         let list: Value = serde_json::from_str(&answer.out).unwrap_or(Value::Null);
         let routers = list["routers"].as_array().cloned().unwrap_or_default();
         let mut known = wanted.iter().map(|(id, protocol)| {
-            let right = |router: &Value| router["registered"] == true && router["protocol"] == *protocol;
+            let right = |router: &Value| {
+                let current = router["current"] == json!(!protocol.is_null());
+                router["registered"] == true && router["protocol"] == *protocol && current
+            };
             routers.iter().any(|router| router["id"] == *id && right(router))
         });
         expect(known.all(|known| known), || format!("{answer:?}"))
