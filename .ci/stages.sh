@@ -34,12 +34,24 @@ summary() {
 # need COMMAND PACKAGE: the command, installed from the distribution when it is missing.
 need() {
     command -v "$1" >/dev/null && return
+    from_distribution "$1" "$2"
+    command -v "$1" >/dev/null || { echo "==> FAILED: $2 brought no $1" >&2; exit 1; }
+}
+
+# need_module MODULE PACKAGE: the same for a module of the distribution's Python.
+need_module() {
+    python3 -c "import $1" 2>/dev/null && return
+    from_distribution "$1" "$2"
+    python3 -c "import $1" || { echo "==> FAILED: $2 brought no $1" >&2; exit 1; }
+}
+
+# from_distribution WHAT PACKAGE: installs the package, for the sake of what is in it.
+from_distribution() {
     local as_root=()
     ((EUID == 0)) || as_root=(sudo -n)
     echo "==> installing $2 for $1"
     "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" \
         || { echo "==> FAILED: $1 is missing and $2 could not be installed" >&2; exit 1; }
-    command -v "$1" >/dev/null || { echo "==> FAILED: $2 brought no $1" >&2; exit 1; }
 }
 
 # need_component NAME: a part of the Rust toolchain.
