@@ -15,7 +15,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::accept::{Connection, Connections, Limits, LocalSocket, Secured};
+use super::accept::{CONNECTIONS_PER_ROUTER, Connection, Connections, Limits, LocalSocket, Secured};
 use super::backend::Backend;
 use super::hub::SESSIONS_MAX;
 use super::listeners::{AdminSocket, Listeners};
@@ -70,7 +70,10 @@ impl Services {
         let (stop, stop_peers) = (CancellationToken::new(), CancellationToken::new());
         let metrics = backend.metrics.clone();
         let connections = |port, limits| Connections::new(limits, metrics.connections_refused(port));
-        let routers = connections("router", Limits::of(SESSIONS_MAX + SESSIONS_MAX / 4).with_few_anonymous());
+        let routers = connections(
+            "router",
+            Limits::of(SESSIONS_MAX + SESSIONS_MAX / 4).with_few_anonymous().with_pace(CONNECTIONS_PER_ROUTER),
+        );
         let admins = connections("admin", Limits::of(ADMIN_CONNECTIONS_MAX));
         let peers =
             connections("peer", Limits { per_identity: PEER_CONNECTIONS_MAX, ..Limits::of(PEER_CONNECTIONS_MAX) });

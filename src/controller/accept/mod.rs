@@ -31,6 +31,7 @@ use tokio::time::sleep;
 pub use self::connection::Connection;
 use self::open::{Entry, Open};
 use crate::domain::access::Caller;
+use crate::domain::pace::Rate;
 use crate::domain::principal::Role;
 use crate::tls::{self, Door, Security};
 
@@ -44,6 +45,12 @@ pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 pub const SILENT_CONNECTIONS_MAX: usize = 512;
 /// Most connections of one identity to one port; the oldest is closed for a further one.
 pub const CONNECTIONS_PER_IDENTITY_MAX: usize = 32;
+/// How often a router may connect: 16 times at once, then 4 times a second.
+pub const CONNECTIONS_PER_ROUTER: Rate = Rate { burst: 16, every_ms: 250 };
+/// Most identities whose connections are remembered: twice as many as have sessions here.
+pub const PACED_IDENTITIES_MAX: usize = 32_000;
+/// A connection that came too soon waits for its turn no longer than this; then it is closed.
+pub const TURN_WITHIN: Duration = Duration::from_secs(1);
 /// Most connections without a certificate to the routers' port; the oldest is closed for a further one.
 pub const ANONYMOUS_CONNECTIONS_MAX: usize = 64;
 /// A connection without a certificate is closed after this time: enrolling takes a moment.
@@ -74,6 +81,8 @@ pub struct Limits {
     pub first_bytes: Duration,
     /// For the other side to take something of what is written.
     pub taken: Duration,
+    /// How often one identity may connect, where it is paced.
+    pub pace: Option<Rate>,
     /// What somebody without a certificate gets, where that is little.
     pub anonymous: Option<Anonymous>,
 }
@@ -101,6 +110,7 @@ impl Limits {
             handshake: HANDSHAKE_WITHIN,
             first_bytes: FIRST_BYTES_WITHIN,
             taken: TAKEN_WITHIN,
+            pace: None,
             anonymous: None,
         }
     }
@@ -111,6 +121,12 @@ impl Limits {
         let anonymous =
             Anonymous { connections: ANONYMOUS_CONNECTIONS_MAX, age: ANONYMOUS_AGE_MAX, bytes: ANONYMOUS_BYTES_MAX };
         Self { anonymous: Some(anonymous), ..self }
+    }
+
+    /// The same for a port of many clients, each of which connects rarely.
+    #[must_use]
+    pub const fn with_pace(self, pace: Rate) -> Self {
+        Self { pace: Some(pace), ..self }
     }
 
     /// The same for a port where nobody needs a certificate, and nobody may keep others from it.
@@ -230,7 +246,20 @@ impl Connections {
             opened = tokio::time::timeout(self.limits.handshake, gate.open(io)) => opened,
         };
         match opened {
-            Ok(Ok((io, caller))) => Some(Connection::new(io, caller, entry, &self.limits)),
+            Ok(Ok((io, caller))) => {
+                // Held up rather than closed: whoever floods would come back at once, and handshakes are what costs.
+                let turn = tokio::time::timeout(TURN_WITHIN, self.open.turn(&caller));
+                tokio::select! {
+                    () = closed.cancelled() => None,
+                    turn = turn => match turn {
+                        Ok(()) => Some(Connection::new(io, caller, entry, &self.limits)),
+                        Err(_) => {
+                            self.complaints.raise(&format_args!("{caller} connects too often"));
+                            None
+                        }
+                    }
+                }
+            }
             Ok(Err(reason)) => {
                 self.complaints.raise(&reason);
                 None

@@ -2,18 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::Limits;
+use super::{Limits, PACED_IDENTITIES_MAX};
 use crate::domain::access::Caller;
+use crate::domain::pace::Buckets;
 use crate::domain::principal::Role;
 
 #[derive(Debug)]
 pub(super) struct Open {
     limits: Limits,
     registry: Mutex<Registry>,
+    /// Times are counted from here.
+    began: Instant,
+    paced: Option<Mutex<Buckets<Role>>>,
 }
 
 /// Numbers rise with age: the first of a set is the oldest.
@@ -47,7 +52,21 @@ fn excess(set: &mut BTreeSet<u64>, limit: usize) -> Option<u64> {
 
 impl Open {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, registry: Mutex::default() }
+        let paced = limits.pace.map(|rate| Mutex::new(Buckets::new(rate, PACED_IDENTITIES_MAX)));
+        Self { limits, registry: Mutex::default(), began: Instant::now(), paced }
+    }
+
+    /// Until it is somebody's turn to connect.
+    pub(super) async fn turn(&self, caller: &Caller) {
+        let (Some(paced), Some(role)) = (&self.paced, caller.role()) else { return };
+        loop {
+            let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let turn = paced.lock().unwrap_or_else(PoisonError::into_inner).take(role, now_ms);
+            match turn {
+                Ok(()) => return,
+                Err(soon) => tokio::time::sleep(Duration::from_millis(soon.retry_after_ms)).await,
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {

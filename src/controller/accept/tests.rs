@@ -220,6 +220,38 @@ async fn whoever_takes_nothing_loses_its_connection_and_its_place() {
 }
 
 #[tokio::test]
+async fn whoever_connects_too_often_waits_for_its_turn_and_nobody_else_does() {
+    let pace = Rate { burst: 2, every_ms: 200 };
+    let connections = Connections::new(Limits::of(16).with_pace(pace), Counter::default());
+    let began = std::time::Instant::now();
+    let mut open = Vec::new();
+    for caller in ["edge-1", "edge-1", "edge-2", "edge-2"].map(router) {
+        open.push(through(&connections, caller).await);
+    }
+    assert!(began.elapsed() < Duration::from_millis(150), "both have two at once: {:?}", began.elapsed());
+    open.push(through(&connections, router("edge-1")).await);
+    assert!(began.elapsed() >= Duration::from_millis(150), "the third waits: {:?}", began.elapsed());
+    for plain in [Caller::Plain, Caller::Local, Caller::Anonymous] {
+        let (before, _) = (std::time::Instant::now(), through(&connections, plain).await);
+        assert!(before.elapsed() < Duration::from_millis(150));
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_far_too_early_is_closed() {
+    let pace = Rate { burst: 1, every_ms: 60_000 };
+    let connections = Connections::new(Limits::of(16).with_pace(pace), Counter::default());
+    through(&connections, router("edge-1")).await;
+    let (to, made) = listener();
+    let mut here = dial(&to).await;
+    let incoming = connections.incoming(made, Says(Some(router("edge-1"))));
+    let task = tokio::spawn(async move { std::pin::pin!(incoming).next().await.map(drop) });
+    let closed = tokio::time::timeout(TURN_WITHIN * 3, here.read(&mut [0])).await;
+    assert_eq!(closed.expect("it is not held for ever").unwrap(), 0);
+    task.abort();
+}
+
+#[tokio::test]
 async fn a_handshake_that_is_never_done_gives_its_place_back() {
     let (to, made) = listener();
     let limits = Limits { handshake: Duration::from_millis(50), ..Limits::of(1) };
