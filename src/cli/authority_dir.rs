@@ -11,18 +11,10 @@ use crate::tls::authority::{
     Issuer, IssuerError, Leaf, PrivateKey, Request, Validity, joined, make_request, plural, read_certificates,
     read_key, write_certificates, write_pair,
 };
+use crate::tls::config::names::{CERTIFICATE, KEY, ROUTER_ISSUER, ROUTER_ISSUER_KEY};
 
 /// Only its owner.
 const DIR_MODE: u32 = 0o700;
-
-/// The chain of an identity.
-pub(super) const CERTIFICATE: &str = "certificate.pem";
-/// Its key.
-pub(super) const KEY: &str = "key.pem";
-/// The issuer of routers, where a controller has it.
-pub(super) const ROUTER_ISSUER: &str = "router-issuer.pem";
-/// Its key.
-pub(super) const ROUTER_ISSUER_KEY: &str = "router-issuer-key.pem";
 
 /// Where the issuers are.
 pub(super) struct AuthorityDir<'a>(pub(super) &'a Path);
@@ -53,9 +45,9 @@ impl AuthorityDir<'_> {
         )?;
         make_authority(self.0)?;
         let made = RoleKind::ALL.into_iter().map(|kind| {
-            let issuer = Issuer::create(domain, kind, valid).map_err(failed)?;
+            let issuer = Issuer::create(domain, kind, valid).map_err(Failure::of)?;
             self.put_issuer(&issuer)?;
-            write_certificates(&self.bundle(kind), &issuer.certificate_pem()).map_err(failed)?;
+            write_certificates(&self.bundle(kind), &issuer.certificate_pem()).map_err(Failure::of)?;
             Ok(issuer)
         });
         made.collect()
@@ -65,8 +57,9 @@ impl AuthorityDir<'_> {
     pub(super) fn issuer(&self, kind: RoleKind) -> Result<Issuer, Failure> {
         let path = self.certificate(kind);
         let doing = format!("cannot use the issuer {}", path.display());
-        let certificate = read_certificates(&path).map_err(failed);
-        let read = certificate.and_then(|certificate| Ok((certificate, read_key(&self.key(kind)).map_err(failed)?)));
+        let certificate = read_certificates(&path).map_err(Failure::of);
+        let read =
+            certificate.and_then(|certificate| Ok((certificate, read_key(&self.key(kind)).map_err(Failure::of)?)));
         let (certificate, key) = read
             .map_err(|why| why.doing(doing.clone()).hint("--dir is the directory that `pilothouse pki init` made"))?;
         match Issuer::open(&certificate, &key) {
@@ -75,11 +68,11 @@ impl AuthorityDir<'_> {
                 .doing(doing)
                 .hint("put the files of this directory back as `pilothouse pki init` made them")),
             // The key of a new issuer gets its place before its certificate, and the bundle has it before both.
-            Err(why @ IssuerError::Mismatch) => Err(failed(why).doing(doing).hint(format!(
+            Err(why @ IssuerError::Mismatch) => Err(Failure::of(why).doing(doing).hint(format!(
                 "if its replacement was cut off, the last certificate in {} is the one of this key: copy that there",
                 bundle_name(kind)
             ))),
-            Err(why) => Err(failed(why).doing(doing)),
+            Err(why) => Err(Failure::of(why).doing(doing)),
         }
     }
 
@@ -87,15 +80,16 @@ impl AuthorityDir<'_> {
     pub(super) fn put_issuer(&self, issuer: &Issuer) -> Result<(), Failure> {
         let kind = issuer.kind();
         write_pair(&self.key(kind), &issuer.key_pem(), &self.certificate(kind), &issuer.certificate_pem())
-            .map_err(failed)
+            .map_err(Failure::of)
     }
 
     /// The anchors that are trusted for a role.
     pub(super) fn anchors(&self, kind: RoleKind) -> Result<String, Failure> {
         let path = self.bundle(kind);
         // What was put there by hand may be anything: certificates are taken from it and nothing else.
-        let text = read_certificates(&path).map_err(failed)?;
-        let anchors = joined(&[&text]).map_err(|why| failed(why).doing(format!("cannot read {}", path.display())))?;
+        let text = read_certificates(&path).map_err(Failure::of)?;
+        let anchors =
+            joined(&[&text]).map_err(|why| Failure::of(why).doing(format!("cannot read {}", path.display())))?;
         if anchors.is_empty() {
             return Err(Failure::new(format!("{} holds no certificate", path.display()))
                 .hint(format!("copy issuer-{}.pem there", plural(kind))));
@@ -110,7 +104,7 @@ impl AuthorityDir<'_> {
             RoleKind::Router | RoleKind::Admin => &[RoleKind::Controller],
         };
         for kind in trusted {
-            write_certificates(&out.join(bundle_name(*kind)), &self.anchors(*kind)?).map_err(failed)?;
+            write_certificates(&out.join(bundle_name(*kind)), &self.anchors(*kind)?).map_err(Failure::of)?;
         }
         Ok(())
     }
@@ -130,7 +124,7 @@ impl AuthorityDir<'_> {
     pub(super) fn copy_router_issuer(&self, out: &Path) -> Result<(), Failure> {
         let issuer = self.issuer(RoleKind::Router)?;
         let (key, certificate) = (out.join(ROUTER_ISSUER_KEY), out.join(ROUTER_ISSUER));
-        write_pair(&key, &issuer.key_pem(), &certificate, &issuer.certificate_pem()).map_err(failed)
+        write_pair(&key, &issuer.key_pem(), &certificate, &issuer.certificate_pem()).map_err(Failure::of)
     }
 }
 
@@ -145,28 +139,23 @@ pub(super) struct Signed {
 impl Signed {
     /// For a key that is made here.
     pub(super) fn with_new_key(issuer: &Issuer, leaf: &Leaf) -> Result<Self, Failure> {
-        let made = make_request(&leaf.principal).map_err(failed)?;
-        let request = Request::from_der(&made.request_der).map_err(failed)?;
-        Ok(Self { key: Some(made.key), chain: issuer.sign(&request, leaf).map_err(failed)? })
+        let made = make_request(&leaf.principal).map_err(Failure::of)?;
+        let request = Request::from_der(&made.request_der).map_err(Failure::of)?;
+        Ok(Self { key: Some(made.key), chain: issuer.sign(&request, leaf).map_err(Failure::of)? })
     }
 
     /// Writes both.
     pub(super) fn put(&self, out: &Path) -> Result<(), Failure> {
         let certificate = out.join(CERTIFICATE);
         match &self.key {
-            Some(key) => write_pair(&out.join(KEY), key, &certificate, &self.chain).map_err(failed),
-            None => write_certificates(&certificate, &self.chain).map_err(failed),
+            Some(key) => write_pair(&out.join(KEY), key, &certificate, &self.chain).map_err(Failure::of),
+            None => write_certificates(&certificate, &self.chain).map_err(Failure::of),
         }
     }
 }
 
 fn bundle_name(kind: RoleKind) -> String {
     format!("ca-{}.pem", plural(kind))
-}
-
-/// Every error of the authority says its own remedy.
-pub(super) fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    anyhow::Error::from(error).into()
 }
 
 /// Nothing that is there is written over.

@@ -76,6 +76,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Of an error that says its own remedy, as those of the rooms below do.
+    pub(crate) fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        anyhow::Error::from(error).into()
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self { status: ExitStatus::Failed, error, hint: None }

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::authority::{Issuer, PrivateKey};
 use super::certificate::{Leaf, NoIdentity, not_after, read_leaf};
-use super::verify::{Anchors, Clients, Servers};
+use super::verify::{Anchors, Belief, Clients, Servers};
 use crate::domain::principal::{Principal, RoleKind, TrustDomain};
 
 /// Largest file of certificates, or key.
@@ -120,8 +120,16 @@ pub struct Material {
     anchor_certificates: Vec<CertificateDer<'static>>,
     ends: Vec<(&'static str, i64)>,
     router_issuer: Option<(String, zeroize::Zeroizing<String>)>,
-    key: Arc<CertifiedKey>,
+    configs: Configs,
+    #[cfg(test)]
     provider: Arc<CryptoProvider>,
+}
+
+/// What handshakes need: made once, since they are many.
+#[derive(Clone)]
+struct Configs {
+    servers: [Arc<ServerConfig>; Door::ALL.len()],
+    client: Arc<ClientConfig>,
 }
 
 impl fmt::Debug for Material {
@@ -144,6 +152,8 @@ pub enum Door {
 }
 
 impl Door {
+    const ALL: [Self; 4] = [Self::Peer, Self::Router, Self::Admin, Self::Http];
+
     const fn roles(self) -> &'static [RoleKind] {
         match self {
             Self::Peer => &[RoleKind::Controller],
@@ -196,6 +206,8 @@ impl Material {
         let router_issuer =
             files.router_issuer.as_ref().map(|paths| router_issuer(paths, &domain, files)).transpose()?;
         let ends = ends(files, &leaf)?;
+        let configs = Configs::new(&provider, &anchors, &Arc::new(key))
+            .map_err(|why| MaterialError::Content { path: at(), reason: format!("cannot be used ({why})") })?;
         Ok(Self {
             leaf,
             chain,
@@ -203,7 +215,8 @@ impl Material {
             anchor_certificates: controllers,
             ends,
             router_issuer,
-            key: Arc::new(key),
+            configs,
+            #[cfg(test)]
             provider,
         })
     }
@@ -242,31 +255,58 @@ impl Material {
         self.router_issuer.as_ref().map(|(certificate, key)| (certificate.as_str(), key.as_str()))
     }
 
-    /// What a listener needs. Without tickets: a resumed session would not verify its client again.
-    pub(super) fn server(&self, door: Door) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let clients = Clients { anchors: self.anchors.clone(), roles: door.roles(), mandatory: door.mandatory() };
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(Arc::new(clients))
-            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(&self.key))));
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        config.alpn_protocols = door.protocols();
-        Ok(Arc::new(config))
+    /// What a listener needs.
+    pub(super) fn server(&self, door: Door) -> Arc<ServerConfig> {
+        Arc::clone(&self.configs.servers[door as usize])
     }
 
     /// What a client needs.
-    pub(super) fn client(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
-        let servers = Servers { anchors: self.anchors.clone() };
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(servers))
-            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(&self.key))));
-        config.resumption = Resumption::disabled();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Arc::new(config))
+    pub(super) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.configs.client)
     }
+}
+
+impl Configs {
+    fn new(provider: &Arc<CryptoProvider>, anchors: &Anchors, key: &Arc<CertifiedKey>) -> Result<Self, rustls::Error> {
+        let server = |door| server_config(provider, anchors, key, door);
+        let [peer, router, admin, http] = Door::ALL.map(server);
+        Ok(Self { servers: [peer?, router?, admin?, http?], client: client_config(provider, anchors, key)? })
+    }
+}
+
+/// Without tickets: a resumed session would not verify its client again.
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    anchors: &Anchors,
+    key: &Arc<CertifiedKey>,
+    door: Door,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let clients = Clients { anchors: anchors.clone(), roles: door.roles(), mandatory: door.mandatory() };
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(clients))
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(key))));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = door.protocols();
+    Ok(Arc::new(config))
+}
+
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    anchors: &Anchors,
+    key: &Arc<CertifiedKey>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let algorithms = provider.signature_verification_algorithms;
+    let servers = Servers { belief: Belief::Controllers(anchors.clone()), algorithms };
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(servers))
+        .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(key))));
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
 }
 
 #[cfg(test)]
@@ -276,7 +316,8 @@ impl Material {
         let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(|one| one.expect("PEM")).collect();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
         let key = self.provider.key_provider.load_private_key(key).expect("a key");
-        Self { key: Arc::new(CertifiedKey::new(chain, key)), ..self.clone() }
+        let key = Arc::new(CertifiedKey::new(chain, key));
+        Self { configs: Configs::new(&self.provider, &self.anchors, &key).expect("usable"), ..self.clone() }
     }
 }
 

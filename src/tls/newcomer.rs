@@ -9,16 +9,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, Error, RootCertStore};
 use sha2::{Digest, Sha256};
 
 use super::authority::joined;
 use super::material::ANCHORS_MAX;
-use super::verify::{Anchors, Servers, only_tls13};
+use super::verify::{Anchors, Belief, Servers};
 use crate::domain::principal::TrustDomain;
 
 /// A client without a certificate.
@@ -55,7 +54,7 @@ impl Newcomer {
     /// [`NotTrusted::Unusable`].
     pub fn credulous() -> Result<Self, NotTrusted> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Self::with(&provider, Arc::new(Anybody(Arc::clone(&provider))))
+        Self::with(&provider, Belief::Anybody)
     }
 
     /// Believes controllers whose issuer is one of these (PEM) and has one of these fingerprints (SHA-256 of the
@@ -82,55 +81,17 @@ impl Newcomer {
         let texts: Vec<String> = trusted.iter().map(|issuer| super::authority::certificate_text(issuer)).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let bundle = joined(&texts).map_err(|why| NotTrusted::Unusable(why.to_string()))?;
-        Ok((Self::with(&provider, Arc::new(Servers { anchors }))?, bundle))
+        Ok((Self::with(&provider, Belief::Controllers(anchors))?, bundle))
     }
 
-    fn with(provider: &Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> Result<Self, NotTrusted> {
+    fn with(provider: &Arc<CryptoProvider>, belief: Belief) -> Result<Self, NotTrusted> {
+        let servers = Servers { belief, algorithms: provider.signature_verification_algorithms };
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|why| NotTrusted::Unusable(why.to_string()))?;
-        let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(servers)).with_no_client_auth();
         config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Self(Arc::new(config)))
-    }
-}
-
-/// Verifies nothing but that the other side has the key of what it presents.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(only_tls13())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

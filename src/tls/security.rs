@@ -94,7 +94,7 @@ impl Security {
                 Ok(Dialed { stream: Stream::Plain(stream), principal: None })
             }
             (Self::Newcomer(newcomer), Scheme::Tls) => secured(newcomer.0.clone(), to).await,
-            (Self::Tls(store), Scheme::Tls) => secured(store.current().client().map_err(io::Error::other)?, to).await,
+            (Self::Tls(store), Scheme::Tls) => secured(store.current().client(), to).await,
         }
     }
 
@@ -113,7 +113,7 @@ impl Security {
             }
             Self::Newcomer(_) => Err(unsupported("nobody is served without a certificate")),
             Self::Tls(store) => {
-                let config = store.current().server(door).map_err(io::Error::other)?;
+                let config = store.current().server(door);
                 let stream = TlsStream::from(TlsAcceptor::from(config).accept(stream).await.map_err(in_words)?);
                 let caller = principal_of(&stream).map_or(Caller::Anonymous, Caller::Verified);
                 Ok((Stream::Tls(Box::new(stream)), caller))

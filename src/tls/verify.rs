@@ -218,10 +218,20 @@ impl ClientCertVerifier for Clients {
     }
 }
 
+/// Whom a client believes.
+#[derive(Debug)]
+pub(super) enum Belief {
+    /// Whoever has the key of what it presents: nothing secret may be said.
+    Anybody,
+    /// Controllers of these issuers.
+    Controllers(Anchors),
+}
+
 /// What a client asks of a server.
 #[derive(Debug)]
 pub(super) struct Servers {
-    pub(super) anchors: Anchors,
+    pub(super) belief: Belief,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Servers {
@@ -233,7 +243,9 @@ impl ServerCertVerifier for Servers {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.anchors.server(leaf, intermediates, now)?;
+        if let Belief::Controllers(anchors) = &self.belief {
+            anchors.server(leaf, intermediates, now)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -252,14 +264,14 @@ impl ServerCertVerifier for Servers {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signed, &self.anchors.algorithms)
+        verify_tls13_signature(message, leaf, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.anchors.algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
-pub(super) fn only_tls13() -> Error {
+fn only_tls13() -> Error {
     Error::General("only TLS 1.3 is spoken here".into())
 }

@@ -80,7 +80,7 @@ fn security(asked: &RouterConformance) -> Result<(Security, u64), Failure> {
     let Some(meant) = meant else {
         return Err(Failure::usage(problems.into_invalid()));
     };
-    let security = meant.open().map_err(|why| Failure::from(anyhow::Error::from(why)))?;
+    let security = meant.open().map_err(Failure::of)?;
     let role = security.store().map(|store| store.current().leaf().principal.role.clone());
     match role {
         Some(Role::Controller(id)) => Ok((security, id.get())),

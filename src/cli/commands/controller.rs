@@ -48,7 +48,7 @@ fn run(flags: &ControllerFlags, console: Console) -> Result<ExitStatus, Failure>
             controller::run(config, listeners, stop).await
         };
         tokio::select! {
-            outcome = run => outcome.map_err(|why| Failure::from(anyhow::Error::from(why))),
+            outcome = run => outcome.map_err(Failure::of),
             // What the controller does not notice by itself, such as a panic in a single request.
             () = panicked_and_went_on(panics::watch()) => {
                 Err(Failure::new("a part of this controller panicked: see the log, and start it again"))

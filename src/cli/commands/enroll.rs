@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::new_config::{absolute, beside, quoted, refuse_existing, write_new};
+use super::new_config::{absolute, beside, refuse_existing, write_new};
 use crate::cli::arguments::{Output, RouterEnroll};
+use crate::cli::config_layers::quoted;
 use crate::cli::console::Console;
 use crate::cli::exit::ExitStatus;
 use crate::cli::failure::Failure;
@@ -51,12 +52,12 @@ struct Places {
 
 pub(super) async fn enroll(asked: &RouterEnroll, console: Console) -> Result<ExitStatus, Failure> {
     let token = token(asked)?;
-    let principal = principal(&token).map_err(failed)?;
+    let principal = principal(&token).map_err(Failure::of)?;
     let places = places(asked)?;
     // Whatever is wrong with it is known before the token is used.
-    router_file(&token, &places, &[]).validate().map_err(failed)?;
+    router_file(&token, &places, &[]).validate().map_err(Failure::of)?;
     let within = Duration::from_secs(asked.timeout.get().into());
-    let seeds = match identity::prepare(&places.tls_dir, &principal).map_err(failed)? {
+    let seeds = match identity::prepare(&places.tls_dir, &principal).map_err(Failure::of)? {
         Identity::Asking(made) => {
             refuse_existing(&places.config)?;
             certified(&token, &places, &made, within, console).await?
@@ -76,7 +77,7 @@ pub(super) async fn enroll(asked: &RouterEnroll, console: Console) -> Result<Exi
     } else {
         write_new(&places.config, &text(&file)?)?;
     }
-    let config = file.validate().map_err(failed)?;
+    let config = file.validate().map_err(Failure::of)?;
     let held = listed(config, &places, within).await?;
     report(&token, &principal, places, held, asked.output.output, console)?;
     Ok(ExitStatus::Done)
@@ -91,7 +92,7 @@ async fn certified(
     console: Console,
 ) -> Result<Vec<Endpoint>, Failure> {
     let granted = ask(token, &made.request_der, within, rand::random).await.map_err(refused)?;
-    identity::complete(&places.tls_dir, &granted.certificate, &granted.ca_controllers).map_err(failed)?;
+    identity::complete(&places.tls_dir, &granted.certificate, &granted.ca_controllers).map_err(Failure::of)?;
     console.note(&format!("{} gave a certificate to router {}", granted.from, token.router));
     Ok(token.controllers.iter().cloned().chain(granted.controllers).collect())
 }
@@ -99,7 +100,7 @@ async fn certified(
 async fn listed(config: RouterConfig, places: &Places, within: Duration) -> Result<HeldStatus, Failure> {
     let router = config.id.clone();
     first_list(config, within).await.map_err(|why| {
-        failed(why).doing(format!("router {router} has its certificate, and no list yet")).hint(format!(
+        Failure::of(why).doing(format!("router {router} has its certificate, and no list yet")).hint(format!(
             "repeat this command, which asks for the list alone; or start the router, which goes on asking: \
              pilothouse router run --config {}",
             places.config.display()
@@ -169,8 +170,8 @@ fn text(file: &RouterFile) -> Result<String, Failure> {
 }
 
 fn until(certificate: &Path) -> Result<time::OffsetDateTime, Failure> {
-    let text = read_certificates(certificate).map_err(failed)?;
-    let leaf = describe(&text).map_err(failed)?.into_iter().next();
+    let text = read_certificates(certificate).map_err(Failure::of)?;
+    let leaf = describe(&text).map_err(Failure::of)?.into_iter().next();
     leaf.map(|leaf| leaf.not_after).ok_or_else(|| Failure::new(format!("{} is empty", certificate.display())))
 }
 
@@ -228,13 +229,8 @@ fn refused(error: EnrollError) -> Failure {
                 "check that a controller runs and can be reached from here; the key stays, so the same token can be used again",
             )
         }
-        other => failed(other),
+        other => Failure::of(other),
     }
-}
-
-/// Every error of the rooms below says its own remedy.
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    anyhow::Error::from(error).into()
 }
 
 #[cfg(test)]

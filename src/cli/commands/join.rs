@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::new_config::{absolute, beside, quoted, refuse_existing, write_new};
+use super::new_config::{absolute, beside, refuse_existing, write_new};
 use crate::cli::arguments::ControllerJoin;
+use crate::cli::config_layers::quoted;
 use crate::cli::console::Console;
 use crate::cli::exit::ExitStatus;
 use crate::cli::failure::Failure;
@@ -22,11 +23,12 @@ pub(super) fn join(asked: &ControllerJoin, console: Console) -> Result<ExitStatu
     let config_out = asked.config_out.as_ref().map_or_else(|| beside(&tls_dir, "controller.toml"), |f| absolute(f))?;
     let file = controller_file(asked, &tls_dir)?;
     let config = file.clone().validate().map_err(|why| {
-        failed(why).hint("--peer, --router, --admin and --http are addresses of this host, as in --peer 10.0.0.4:7001")
+        Failure::of(why)
+            .hint("--peer, --router, --admin and --http are addresses of this host, as in --peer 10.0.0.4:7001")
     })?;
     refuse_existing(&config_out)?;
     let principal = Principal { domain: asked.trust_domain.clone(), role: Role::Controller(asked.id) };
-    let made = match identity::prepare(&tls_dir, &principal).map_err(failed)? {
+    let made = match identity::prepare(&tls_dir, &principal).map_err(Failure::of)? {
         Identity::Asking(made) => made,
         Identity::Complete => {
             let certificate = identity::certificate(&tls_dir);
@@ -35,7 +37,7 @@ pub(super) fn join(asked: &ControllerJoin, console: Console) -> Result<ExitStatu
         }
     };
     let request = tls_dir.join(REQUEST);
-    write_certificates(&request, &made.request_pem).map_err(failed)?;
+    write_certificates(&request, &made.request_pem).map_err(Failure::of)?;
     write_new(&config_out, &text(&file))?;
     console.data(&steps(asked, &config, &request, &config_out))?;
     if config.listen.peer.ip().is_loopback() {
@@ -107,11 +109,6 @@ fn steps(asked: &ControllerJoin, config: &ControllerConfig, request: &Path, conf
         names::ROUTER_ISSUER_KEY,
         config_out.display()
     )
-}
-
-/// Every error of the rooms below says its own remedy.
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    anyhow::Error::from(error).into()
 }
 
 #[cfg(test)]

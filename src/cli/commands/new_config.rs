@@ -23,11 +23,6 @@ pub(super) fn beside(path: &Path, name: &str) -> Result<PathBuf, Failure> {
     Ok(parent.join(name))
 }
 
-/// A string of TOML. JSON's escapes are TOML's too.
-pub(super) fn quoted(text: impl AsRef<str>) -> String {
-    serde_json::Value::from(text.as_ref()).to_string()
-}
-
 /// Refuses to write over a configuration.
 pub(super) fn refuse_existing(path: &Path) -> Result<(), Failure> {
     if path.symlink_metadata().is_ok() {

@@ -56,7 +56,7 @@ fn run(flags: &RouterFlags, console: Console) -> Result<ExitStatus, Failure> {
     let format = config.log.format;
     let filter = config.log.level.clone();
     daemon::run((format, &filter), &flags.common, console, |stop| async move {
-        router::run(config, stop).await.map_err(|why| Failure::from(anyhow::Error::from(why)))
+        router::run(config, stop).await.map_err(Failure::of)
     })
 }
 

@@ -221,5 +221,10 @@ fn flatten(value: &Value) -> BTreeMap<String, Option<Value>> {
     leaves
 }
 
+/// A string as TOML writes it: JSON's escapes are TOML's too.
+pub(crate) fn quoted(text: impl AsRef<str>) -> String {
+    serde_json::Value::from(text.as_ref()).to_string()
+}
+
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,12 @@ use anyhow::Context as _;
 
 use super::layout::{Layout, Unit};
 use crate::cli::arguments::issuer_lasting;
-use crate::cli::authority_dir::{AuthorityDir, CERTIFICATE, Signed};
+use crate::cli::authority_dir::{AuthorityDir, Signed};
 use crate::cli::failure::Failure;
 use crate::domain::principal::{Principal, Role, RoleKind, TrustDomain};
 use crate::ops::config::Problems;
 use crate::tls::authority::{Leaf, Validity};
+use crate::tls::config::names::CERTIFICATE;
 use crate::tls::{ControllerTlsFile, Security, TlsFile};
 
 /// Within which the identities of a demo mean something.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::config_layers::quoted;
+
 use crate::domain::endpoint::{Endpoint, Scheme};
 
 /// Most controllers: beyond it, and with one more for the tour, their ports would meet the routers'.
@@ -190,7 +192,11 @@ impl Layout {
 
     /// The `[tls]` table of whoever has a certificate there.
     fn tls_table(&self, dir: &Path) -> String {
-        if self.secure { format!("[tls]\ndir = {}\n", quoted(dir)) } else { "[tls]\ninsecure = true\n".to_owned() }
+        if self.secure {
+            format!("[tls]\ndir = {}\n", quoted(dir.to_string_lossy()))
+        } else {
+            "[tls]\ninsecure = true\n".to_owned()
+        }
     }
 
     /// The configuration of whoever asks these controllers.
@@ -223,7 +229,7 @@ impl Layout {
             ports.router,
             ports.admin,
             ports.http,
-            data = quoted(&self.data_of(unit)),
+            data = quoted(self.data_of(unit).to_string_lossy()),
             tls = self.tls_table(&self.tls_of(unit)),
         )
     }
@@ -242,19 +248,14 @@ impl Layout {
             "# Written by `pilothouse demo`.\nid = \"{unit}\"\ndata_dir = {data}\nseeds = [{seeds}]\n\
              sessions = {sessions}\nhttp = \"127.0.0.1:{http}\"\n\n[labels]\ndemo = \"yes\"\n\n[output]\n\
              json_file = {json}\n\n{tls}",
-            data = quoted(&self.data_of(unit)),
+            data = quoted(self.data_of(unit).to_string_lossy()),
             seeds = seeds.join(", "),
             sessions = choice.sessions,
             http = self.router_http(number),
-            json = quoted(&self.folder_of(unit).join("controllers.json")),
+            json = quoted(self.folder_of(unit).join("controllers.json").to_string_lossy()),
             tls = self.tls_table(&self.tls_of(unit)),
         )
     }
-}
-
-/// A path as a TOML text: JSON's escapes are a subset of TOML's.
-fn quoted(path: &Path) -> String {
-    serde_json::Value::from(path.to_string_lossy()).to_string()
 }
 
 #[cfg(test)]

@@ -112,24 +112,24 @@ async fn neither_side_alone_resumes_a_session() {
     let (server, client) =
         (material(&trust, CONTROLLER, RoleKind::Controller), material(&trust, ROUTER, RoleKind::Router));
     // A server that would.
-    let mut eager = (*server.server(Door::Router).unwrap()).clone();
+    let mut eager = (*server.server(Door::Router)).clone();
     eager.session_storage = ServerSessionMemoryCache::new(8);
     eager.send_tls13_tickets = 2;
     let eager = Arc::new(eager);
     // A client that would.
-    let mut keen = (*client.client().unwrap()).clone();
+    let mut keen = (*client.client()).clone();
     keen.resumption = rustls::client::Resumption::in_memory_sessions(8);
     let keen = Arc::new(keen);
     assert_eq!(second_handshake(eager.clone(), keen.clone()).await, HandshakeKind::Resumed, "both would");
 
-    assert_eq!(second_handshake(eager.clone(), client.client().unwrap()).await, HandshakeKind::Full);
+    assert_eq!(second_handshake(eager.clone(), client.client()).await, HandshakeKind::Full);
     assert_eq!(second_handshake(eager, Newcomer::credulous().unwrap().0).await, HandshakeKind::Full);
     for door in [Door::Peer, Door::Router, Door::Admin, Door::Http] {
-        let config = server.server(door).unwrap();
+        let config = server.server(door);
         assert_eq!(config.send_tls13_tickets, 0, "{door:?}");
         assert!(!config.session_storage.put(vec![1], vec![1]), "{door:?}");
     }
-    assert_eq!(second_handshake(server.server(Door::Router).unwrap(), keen).await, HandshakeKind::Full);
+    assert_eq!(second_handshake(server.server(Door::Router), keen).await, HandshakeKind::Full);
 }
 
 /// What is wrong with a `[tls]` table, by its keys.

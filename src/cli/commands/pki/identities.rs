@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::cli::arguments::{PkiIssue, PkiRenew, leaf_lasting};
-use crate::cli::authority_dir::{
-    AuthorityDir, CERTIFICATE, KEY, ROUTER_ISSUER, ROUTER_ISSUER_KEY, Signed, failed, refuse_existing,
-};
+use crate::cli::authority_dir::{AuthorityDir, Signed, refuse_existing};
 use crate::cli::console::Console;
 use crate::cli::exit::ExitStatus;
 use crate::cli::failure::Failure;
@@ -15,6 +13,7 @@ use crate::domain::principal::{Principal, Role, RoleKind};
 use crate::tls::authority::{
     Described, Issuer, Leaf, Request, Validity, describe, leaf_issued_by, plural, read_certificates,
 };
+use crate::tls::config::names::{CERTIFICATE, KEY, ROUTER_ISSUER, ROUTER_ISSUER_KEY};
 
 pub(super) fn issue(asked: &PkiIssue, console: Console) -> Result<ExitStatus, Failure> {
     if asked.with_router_issuer && asked.role != RoleKind::Controller {
@@ -99,8 +98,8 @@ pub(super) fn renew_trust(asked: &PkiRenew, out: &Path, console: Console) -> Res
 /// The certificate of a directory as it stands, and whose it says that it is.
 fn read(out: &Path) -> Result<(String, Principal), Failure> {
     let path = out.join(CERTIFICATE);
-    let text = read_certificates(&path).map_err(failed)?;
-    let all = describe(&text).map_err(|why| failed(why).doing(format!("cannot read {}", path.display())))?;
+    let text = read_certificates(&path).map_err(Failure::of)?;
+    let all = describe(&text).map_err(|why| Failure::of(why).doing(format!("cannot read {}", path.display())))?;
     match all.into_iter().next().and_then(|leaf| leaf.principal) {
         Some(principal) => Ok((text, principal)),
         None => Err(Failure::new(format!("{} is no controller's, router's or admin's", path.display()))
@@ -114,22 +113,22 @@ fn held(authority: &AuthorityDir<'_>, out: &Path) -> Result<(Described, Principa
     let (text, principal) = read(out)?;
     let anchors = authority.anchors(principal.role.kind())?;
     let held = leaf_issued_by(&text, &anchors)
-        .map_err(|why| failed(why).doing(format!("cannot renew {principal} in {}", out.display())))?;
+        .map_err(|why| Failure::of(why).doing(format!("cannot renew {principal} in {}", out.display())))?;
     Ok((held, principal))
 }
 
 /// For a key that is made here, or for the one of a request.
 fn signed_by(issuer: &Issuer, leaf: &Leaf, csr: Option<&Path>) -> Result<Signed, Failure> {
     let Some(path) = csr else { return Signed::with_new_key(issuer, leaf) };
-    let chain = issuer.sign(&theirs(path, &leaf.principal)?, leaf).map_err(failed)?;
+    let chain = issuer.sign(&theirs(path, &leaf.principal)?, leaf).map_err(Failure::of)?;
     Ok(Signed { key: None, chain })
 }
 
 /// A request that somebody else made, unless it was made for somebody else too.
 fn theirs(path: &Path, principal: &Principal) -> Result<Request, Failure> {
-    let text = read_certificates(path).map_err(failed)?;
+    let text = read_certificates(path).map_err(Failure::of)?;
     let request =
-        Request::from_pem(&text).map_err(|why| failed(why).doing(format!("cannot take {}", path.display())))?;
+        Request::from_pem(&text).map_err(|why| Failure::of(why).doing(format!("cannot take {}", path.display())))?;
     match request.asks_for_another_than(principal) {
         Some(other) => Err(Failure::new(format!("{} asks for {other:?}, not for {principal}", path.display()))
             .hint("give the request of this identity, or the identity of this request")),
@@ -139,7 +138,7 @@ fn theirs(path: &Path, principal: &Principal) -> Result<Request, Failure> {
 
 /// Says what comes next while an issuer is being replaced.
 fn note_rollover(authority: &AuthorityDir<'_>, kind: RoleKind, console: Console) -> Result<(), Failure> {
-    if describe(&authority.anchors(kind)?).map_err(failed)?.len() > 1 {
+    if describe(&authority.anchors(kind)?).map_err(Failure::of)?.len() > 1 {
         let (dir, roles) = (authority.0.display(), plural(kind));
         console.note(&format!(
             "the issuer of {roles} is being replaced; when every certificate of {roles} is renewed and in use:\n  \
@@ -150,7 +149,7 @@ fn note_rollover(authority: &AuthorityDir<'_>, kind: RoleKind, console: Console)
 }
 
 fn report(signed: &Signed, principal: &Principal, out: &Path, console: Console) -> Result<(), Failure> {
-    let until = describe(&signed.chain).map_err(failed)?.first().map(|leaf| instant(leaf.not_after));
+    let until = describe(&signed.chain).map_err(Failure::of)?.first().map(|leaf| instant(leaf.not_after));
     let until = until.unwrap_or_default();
     Ok(console.data(&format!("{principal} in {}  good until {until}\n", out.display()))?)
 }

@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use crate::cli::arguments::{PkiRenew, issuer_lasting};
-use crate::cli::authority_dir::{AuthorityDir, failed};
+use crate::cli::authority_dir::AuthorityDir;
 use crate::cli::console::Console;
 use crate::cli::exit::ExitStatus;
 use crate::cli::failure::Failure;
@@ -20,24 +20,24 @@ pub(super) fn begin(asked: &PkiRenew, kind: RoleKind, console: Console) -> Resul
     let authority = AuthorityDir(&asked.dir);
     let (dir, roles) = (asked.dir.display(), plural(kind));
     // The key is not asked for: that it is lost is one of the reasons to replace an issuer.
-    let old = read_certificates(&authority.certificate(kind)).map_err(failed)?;
-    let (domain, held) = issuer_is_for(&old).map_err(failed)?;
+    let old = read_certificates(&authority.certificate(kind)).map_err(Failure::of)?;
+    let (domain, held) = issuer_is_for(&old).map_err(Failure::of)?;
     if held != kind {
         return Err(Failure::new(format!("issuer-{roles}.pem is the issuer of {}", plural(held)))
             .hint("put the files of this directory back as `pilothouse pki init` made them"));
     }
     let anchors = authority.anchors(kind)?;
-    if describe(&anchors).map_err(failed)?.len() > 1 {
+    if describe(&anchors).map_err(Failure::of)?.len() > 1 {
         return Err(Failure::new(format!("the issuer of {roles} is being replaced already")).hint(format!(
             "renew every certificate of {roles}, and then `pilothouse pki renew --dir {dir} --issuer {roles} --drop-old`"
         )));
     }
     let valid = Validity::starting(SystemTime::now(), issuer_lasting(asked.days));
-    let new = Issuer::create(&domain, kind, valid).map_err(failed)?;
-    let both = joined(&[&anchors, &old, &new.certificate_pem()]).map_err(failed)?;
+    let new = Issuer::create(&domain, kind, valid).map_err(Failure::of)?;
+    let both = joined(&[&anchors, &old, &new.certificate_pem()]).map_err(Failure::of)?;
     // Trust is first: after a crash between the two the bundle has one anchor too many, which --drop-old takes out again,
     // and never one too few.
-    write_certificates(&authority.bundle(kind), &both).map_err(failed)?;
+    write_certificates(&authority.bundle(kind), &both).map_err(Failure::of)?;
     authority.put_issuer(&new)?;
     console.data(&format!(
         "{}  good until {}; {} trusts the old one too\n",
@@ -63,7 +63,7 @@ pub(super) fn finish(asked: &PkiRenew, kind: RoleKind, console: Console) -> Resu
     let authority = AuthorityDir(&asked.dir);
     let dir = asked.dir.display();
     let current = authority.issuer(kind)?;
-    write_certificates(&authority.bundle(kind), &current.certificate_pem()).map_err(failed)?;
+    write_certificates(&authority.bundle(kind), &current.certificate_pem()).map_err(Failure::of)?;
     console.data(&format!("{}  trusts the current issuer only\n", authority.bundle(kind).display()))?;
     console.note(&format!(
         "3 of 3 is done here. Last, for {}, and copy its ca-*.pem files to its host:\n  \

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 
 use crate::cli::arguments::{Output, PkiShow};
-use crate::cli::authority_dir::failed;
 use crate::cli::console::Console;
 use crate::cli::exit::ExitStatus;
 use crate::cli::failure::Failure;
@@ -27,8 +26,8 @@ pub(super) fn show(asked: &PkiShow, console: Console) -> Result<ExitStatus, Fail
     let now = OffsetDateTime::from(SystemTime::now());
     let mut found = Certificates { certificates: Vec::new() };
     for path in files {
-        let text = read_certificates(&path).map_err(failed)?;
-        let all = describe(&text).map_err(|why| failed(why).doing(format!("cannot read {}", path.display())))?;
+        let text = read_certificates(&path).map_err(Failure::of)?;
+        let all = describe(&text).map_err(|why| Failure::of(why).doing(format!("cannot read {}", path.display())))?;
         found.certificates.extend(all.into_iter().map(|one| Shown::of(path.display().to_string(), one, now)));
     }
     if found.certificates.is_empty() {
