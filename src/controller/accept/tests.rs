@@ -210,7 +210,8 @@ async fn whoever_takes_nothing_loses_its_connection_and_its_place() {
     let connections =
         Connections::new(Limits { taken: Duration::from_millis(50), ..Limits::of(8) }, Counter::default());
     let (_here, mut connection) = through(&connections, router("edge-1")).await;
-    let written = connection.write_all(&[0; 1024]).await.unwrap_err();
+    let written = tokio::time::timeout(Duration::from_secs(5), connection.write_all(&[0; 1024])).await;
+    let written = written.expect("it is not stuck for ever").unwrap_err();
     assert_eq!(written.kind(), io::ErrorKind::TimedOut, "64 bytes fit, and nobody reads them");
     let (_here, mut connection) = through(&connections, router("edge-2")).await;
     connections.close(role(&router("edge-2")));

@@ -1,6 +1,7 @@
 //! What is limited, what is never resumed, and what plain text may not do: each guard by what happens without it.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -14,10 +15,10 @@ use super::authority::{Trust, issue, wanted};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::principal::{Principal, RoleKind};
 use crate::ops::config::Problems;
-use crate::tls::authority::{NotGranted, granted, make_request};
+use crate::tls::authority::{Issuer, NotGranted, Validity, granted, make_request};
 use crate::tls::certificate::{NoIdentity, read_leaf};
 use crate::tls::material::{ANCHORS_MAX, FILE_BYTES_MAX};
-use crate::tls::{Door, Material, Newcomer, NotTrusted, Security, TlsConfig, TlsFile};
+use crate::tls::{Door, Files, Material, Newcomer, NotTrusted, Security, TlsConfig, TlsFile};
 
 const CONTROLLER: &str = "spiffe://example.org/controller/1";
 const ROUTER: &str = "spiffe://example.org/router/edge-7";
@@ -207,5 +208,32 @@ async fn plain_text_off_loopback() {
         let (dialed, taken) = tokio::join!(anywhere.dial(&to), listener.accept());
         assert!(dialed.is_ok());
         assert_eq!(server.accept(Door::Router, taken.unwrap().0).await.is_ok(), let_in);
+    }
+}
+
+#[test]
+fn a_routers_issuer_whose_certificates_would_be_refused_is_not_taken() {
+    let trust = Trust::new();
+    let own = issue(&wanted("spiffe://example.org/controller/1"), &trust.controllers);
+    let valid = Validity::starting(SystemTime::now(), Duration::from_secs(60));
+    let made = |domain: &str, kind| Issuer::create(&domain.parse().unwrap(), kind, valid).unwrap();
+    let load = |issuer: &Issuer, trusted: &str| {
+        trust.write("issuer.pem", &issuer.certificate_pem());
+        trust.write("issuer-key.pem", issuer.key_pem().pem());
+        trust.write("ca-routers.pem", trusted);
+        let router_issuer = Some((trust.path("issuer.pem"), trust.path("issuer-key.pem")));
+        let files = Files { router_issuer, ..trust.files("a", RoleKind::Controller, &own.pem, &own.key) };
+        Material::load(&files)
+    };
+    let right = made("example.org", RoleKind::Router);
+    let material = load(&right, &right.certificate_pem()).unwrap();
+    let names: Vec<_> = material.ends().iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["certificate", "ca-controllers", "ca-routers", "ca-admins", "router-issuer"]);
+
+    let why = load(&right, &trust.routers.pem()).unwrap_err().to_string();
+    assert!(why.contains("issuer.pem is not among ca_routers"), "{why}");
+    for wrong in [made("example.net", RoleKind::Router), made("example.org", RoleKind::Admin)] {
+        let why = load(&wrong, &wrong.certificate_pem()).unwrap_err().to_string();
+        assert!(why.contains("the issuer of routers of example.org is needed"), "{why}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pilothouse::proto::peer::Header;
+use pilothouse::proto::peer::{Header, Party};
 use pilothouse::proto::relay::relay_client::RelayClient;
 use pilothouse::proto::relay::{RelayRegister, RemovedRequest, SessionsRequest};
 use pilothouse::proto::router::register_response::Effect;
@@ -12,7 +12,7 @@ use pilothouse::tls::Security;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::cluster::{Cluster, endpoint};
+use super::cluster::{Cluster, endpoint, eventually};
 use super::router::{Session, hello, register, registration};
 
 /// How one controller speaks to another.
@@ -114,4 +114,22 @@ async fn a_leader_that_is_cut_off_does_not_say_unchanged() {
     let answer =
         tokio::time::timeout(Duration::from_secs(1), register(leader.router, registration("edge-1", 1, 1))).await;
     assert!(!matches!(answer, Ok(Ok(_))), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_never_a_member_removes_nobody_also_while_no_leader_is_heard() {
+    let mut cluster = Cluster::of(2).await;
+    let (_, header) = relay(&cluster, 1, 0);
+    let mut header = header.unwrap();
+    cluster.stop(1).await;
+    header.sender = Some(Party { id: 9, incarnation: vec![9; 16] });
+    let mut relay = RelayClient::connect(format!("http://{}", cluster.seats[0].peer)).await.unwrap();
+    // As long as it hears a majority it says that the sender is no member; afterwards it cannot know, and still refuses.
+    eventually("no leader is heard", async || {
+        let refused = relay.removed(RemovedRequest { header: Some(header.clone()) }).await.expect_err("it is believed");
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        refused.message().contains("only a member says").then_some(())
+    })
+    .await;
+    assert!(!cluster.seats[0].running().backend().is_removed());
 }

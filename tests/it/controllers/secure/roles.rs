@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pilothouse::domain::access::{self, Caller, Standing};
+use pilothouse::domain::ids::ControllerId;
 use pilothouse::domain::principal::Role;
+use pilothouse::proto::enrolment::TrustRequest;
+use pilothouse::proto::enrolment::enrolment_client::EnrolmentClient;
 use pilothouse::proto::peer::raft_peer_client::RaftPeerClient;
 use pilothouse::proto::peer::{EnlistRequest, Header, IdentifyRequest, Party, VoteRequest};
 use pilothouse::proto::relay::relay_client::RelayClient;
@@ -13,7 +16,9 @@ use pilothouse::proto::router::WatchRequest;
 use pilothouse::proto::router::controller_message::Kind;
 use pilothouse::proto::router::router_control_client::RouterControlClient;
 use pilothouse::proto::router::router_message::Kind as Says;
+use pilothouse::rpc::client::AdminClient;
 use pilothouse::rpc::status::reason_of;
+use pilothouse::rpc::visits::ANONYMOUS_CALLS;
 use pilothouse::tls::Security;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
@@ -235,4 +240,29 @@ async fn a_controller_that_is_not_the_one_meant_is_told_nothing() {
     assert!(node.identify(&at, whom(2)).await.is_ok() && node.identify(&at, None).await.is_ok());
     let refused = node.identify(&at, whom(3)).await.unwrap_err().to_string();
     assert!(refused.contains("controller 3 is expected"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forwarded_request_goes_to_the_leader_or_to_nobody() {
+    let cluster = Cluster::secure(2).await;
+    let own = cluster.pki.as_ref().unwrap().security("controller/1");
+    let at = cluster.at(cluster.seats[1].admin);
+    let client = |whom| AdminClient::forwarding(std::slice::from_ref(&at), None, 1, own.clone()).of(whom);
+    assert!(client(cluster.seats[1].id().unwrap()).status().await.is_ok());
+    let refused = client(ControllerId::new(7).unwrap()).status().await.unwrap_err();
+    assert!(refused.to_string().contains("controller 7 is expected"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_no_certificate_makes_few_calls() {
+    let cluster = Cluster::secure(1).await;
+    let nobody = newcomer(cluster.pki.as_ref().unwrap());
+    let open = channel(&cluster, nobody, cluster.seats[0].router).await.unwrap();
+    let mut enrolment = EnrolmentClient::new(open);
+    let mut answered = 0;
+    while enrolment.trust(TrustRequest {}).await.is_ok() {
+        answered += 1;
+        assert!(answered <= 2 * ANONYMOUS_CALLS.burst, "nobody is held up");
+    }
+    assert!(answered >= ANONYMOUS_CALLS.burst, "only {answered} were answered");
 }
