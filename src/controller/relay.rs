@@ -89,12 +89,7 @@ impl Relay for RelayService {
         let (caller, request) = (caller(request.extensions()), request.into_inner());
         let by = self.backend.node().admit(&caller, request.header.as_ref())?;
         let own = self.backend.node().me().id;
-        let believed = self.backend.node().read(|state| {
-            let applied = state.membership.as_ref();
-            let member = |id| applied.is_some_and(|applied| applied.membership.member(id).is_some());
-            member(by) || own.is_none_or(|own| !member(own))
-        });
-        if !believed {
+        if !self.backend.node().read(|state| state.believes_removal(own, by)) {
             return Err(Status::permission_denied("only a member says who was removed"));
         }
         tracing::info!(%by, "hear that this controller was removed");

@@ -198,6 +198,14 @@ impl ClusterState {
         }
     }
 
+    /// Whether somebody is believed who says that a controller, which has applied this state, was removed: a member is,
+    /// and whoever says what this state says already.
+    #[must_use]
+    pub fn believes_removal(&self, own: Option<ControllerId>, by: ControllerId) -> bool {
+        let member = |id| self.membership.as_ref().is_some_and(|applied| applied.membership.member(id).is_some());
+        member(by) || own.is_none_or(|own| !member(own))
+    }
+
     /// What [`Change::Register`] would say to this registration now. A leader asks before it proposes: a repeated,
     /// identical registration costs no log entry.
     ///

@@ -4,6 +4,8 @@ pub mod check;
 pub mod config;
 pub mod events;
 pub mod http;
+pub mod seldom;
 
 pub use check::Check;
 pub use http::{Incoming, Surface, serve};
+pub use seldom::Seldom;

@@ -2,8 +2,6 @@
 //! [`access::TABLE`](crate::domain::access::TABLE). What is refused here never reaches a handler.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
@@ -14,31 +12,10 @@ use tonic::{Code, Extensions, Status};
 use super::status::refusal;
 use super::visits::{Counted, Visitor};
 use crate::domain::access::{Caller, Denied};
+use crate::ops::Seldom;
 
 /// Refused calls are told of at most once a second, and counted all: strangers must not fill the log.
 static TOLD: Seldom = Seldom::new();
-
-/// Says yes once a second.
-#[derive(Debug)]
-struct Seldom {
-    last_ms: AtomicU64,
-}
-
-impl Seldom {
-    const EVERY_MS: u64 = 1_000;
-
-    const fn new() -> Self {
-        Self { last_ms: AtomicU64::new(0) }
-    }
-
-    fn now(&self) -> bool {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let last = self.last_ms.load(Ordering::Relaxed);
-        now.saturating_sub(last) >= Self::EVERY_MS
-            && self.last_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-}
 
 /// Whether somebody may call a path, as things are now.
 pub type Judge = Arc<dyn Fn(&str, &Caller) -> Result<(), Denied> + Send + Sync>;

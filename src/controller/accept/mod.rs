@@ -17,8 +17,7 @@ mod open;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::Stream;
 use prometheus_client::metrics::counter::Counter;
@@ -33,6 +32,7 @@ use self::open::{Entry, Open};
 use crate::domain::access::Caller;
 use crate::domain::pace::Rate;
 use crate::domain::principal::Role;
+use crate::ops::Seldom;
 use crate::tls::{self, Door, Security};
 
 /// A connection that has not said anything by then is closed: a port scanner may not hold a place.
@@ -63,8 +63,6 @@ pub const STRANGER_AGE_MAX: Duration = Duration::from_secs(60);
 pub const STRANGER_BYTES_MAX: usize = 256 * 1024;
 /// Pause after a failed accept, such as no free file descriptor, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Refused connections are told of at most this often: a flood must not fill the log.
-const TOLD_EVERY_MS: u64 = 1_000;
 
 /// How many connections a port takes, and how long it waits for what.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +150,7 @@ impl Connections {
     #[must_use]
     pub fn new(limits: Limits, refused: Counter) -> Self {
         let places = Arc::new(Semaphore::new(limits.connections));
-        let complaints = Arc::new(Complaints { refused, told_ms: AtomicU64::new(0) });
+        let complaints = Arc::new(Complaints { refused, told: Seldom::new() });
         Self { places, limits, open: Arc::new(Open::new(limits)), complaints }
     }
 
@@ -277,18 +275,13 @@ impl Connections {
 #[derive(Debug)]
 struct Complaints {
     refused: Counter,
-    told_ms: AtomicU64,
+    told: Seldom,
 }
 
 impl Complaints {
     fn raise(&self, reason: &dyn std::fmt::Display) {
         let refused = self.refused.inc() + 1;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let told = self.told_ms.load(Ordering::Relaxed);
-        if now.saturating_sub(told) >= TOLD_EVERY_MS
-            && self.told_ms.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        {
+        if self.told.now() {
             tracing::warn!(%reason, refused, "refused a connection");
         }
     }
