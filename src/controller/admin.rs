@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tonic::async_trait;
+use tonic::{Code, async_trait};
 
 use super::backend::Backend;
 use super::cluster_status::LIVE_WITHIN;
-use super::membership;
+use super::{membership, upgrade};
 use crate::domain::command::{Change, Outcome};
 use crate::domain::ids::{ControllerId, RouterId};
 use crate::domain::token::Token;
 use crate::proto::admin;
 use crate::raft::{ChangeError, ProposeError, Status};
 use crate::rpc::client::{AdminClient, ClientError};
-use crate::rpc::control_plane::{AdminError, AdminPlane, Passed, Progress, RouterPage};
+use crate::rpc::control_plane::{AdminError, AdminPlane, Passed, Progress, RouterPage, UpgradeProgress};
 use crate::rpc::convert::change;
 use crate::rpc::status::words_and_hint;
 
@@ -24,6 +24,8 @@ use crate::rpc::status::words_and_hint;
 pub(super) const ADMIN_HOPS_MAX: u32 = 3;
 /// Longest wait for what the leader would show: after it this controller shows what it knows itself.
 const SHOW_WITHIN: Duration = Duration::from_secs(3);
+/// Longest wait for what the leader would show of an upgrade: every member tries it on a copy of its state.
+const UPGRADE_SHOW_WITHIN: Duration = Duration::from_secs(40);
 /// Longest wait for the confirmation that this controller leads and has applied everything.
 pub(super) const BARRIER_WITHIN: Duration = Duration::from_secs(2);
 /// Longest wait for a leader before a change is refused: an election takes less, and without a majority none helps.
@@ -131,7 +133,7 @@ impl Backend {
     }
 }
 
-fn unproposed(error: ProposeError) -> AdminError {
+pub(super) fn unproposed(error: ProposeError) -> AdminError {
     match error {
         ProposeError::NotRunning { .. } => AdminError::NotMember,
         ProposeError::TooLarge { .. } => AdminError::Invalid { what: "the request", reason: error.to_string() },
@@ -259,6 +261,43 @@ impl AdminPlane for Backend {
             }
             Place::Here => self.create_token_here(request).await,
         }
+    }
+
+    async fn upgrade(&self, request: admin::UpgradeRequest, hops: u32) -> Result<admin::UpgradeResponse, AdminError> {
+        match self.place(hops) {
+            Ok(Place::There(leader, client)) => match client.within(UPGRADE_SHOW_WITHIN).upgrade(request).await {
+                Ok(report) => Ok(report),
+                // Its build may be from before there was this request: what this controller knows is as good.
+                Err(error) => {
+                    tracing::debug!(%leader, %error, "could not ask the leader; answering from here");
+                    Ok(self.upgrade_report(request).await)
+                }
+            },
+            Err(AdminError::NotMember) => Err(AdminError::NotMember),
+            Ok(Place::Here) | Err(_) => Ok(self.upgrade_report(request).await),
+        }
+    }
+
+    async fn finalize_upgrade(
+        &self,
+        request: admin::FinalizeUpgradeRequest,
+        hops: u32,
+    ) -> Result<UpgradeProgress, AdminError> {
+        let (report, progress) = mpsc::channel(PROGRESS_MAX);
+        match self.place_for_change(hops).await? {
+            Place::Here => {
+                let this = self.shared().ok_or(AdminError::NoLeader)?;
+                self.tasks.spawn("upgrade", upgrade::finalize(this, request, report));
+            }
+            Place::There(leader, mut client) => {
+                let stream = client.finalize_upgrade(request).await.map_err(|error| match error {
+                    ClientError::Refused { code: Code::Unimplemented, .. } => AdminError::LeaderTooOld { leader },
+                    error => passed(leader, error),
+                })?;
+                self.tasks.spawn("forwarded upgrade", membership::pass_on(leader, stream, report));
+            }
+        }
+        Ok(progress)
     }
 
     async fn allow(&self, router: RouterId, hops: u32) -> Result<bool, AdminError> {

@@ -14,9 +14,9 @@ use super::hub::Hub;
 use super::metrics::Metrics;
 use super::pacing::Pacing;
 use super::registrar::Registrar;
-use super::relay;
 use super::rivals::{follow_registrations, is_outdated};
 use super::tasks::Tasks;
+use super::{relay, upgrade};
 use crate::domain::command::{Registered, Registration};
 use crate::domain::controller_list::ListState;
 use crate::domain::ids::{ClusterId, ControllerId, RouterId};
@@ -55,6 +55,7 @@ pub struct Backend {
     pub(super) me: Weak<Self>,
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     pub(super) gathered: super::sessions::Remembered,
+    pub(super) soak: upgrade::watching::Soak,
     pub(super) security: Security,
 }
 
@@ -73,6 +74,7 @@ impl Backend {
         (events, metrics): (Events, Metrics),
         tasks: Tasks,
         (security, enrolling): (Security, Enrolling),
+        (finalize_after, looks): (Option<Duration>, upgrade::watching::Pace),
     ) -> Arc<Self> {
         let backend = Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -90,6 +92,7 @@ impl Backend {
             tasks: tasks.clone(),
             changing: Arc::default(),
             gathered: Default::default(),
+            soak: upgrade::watching::Soak::new(finalize_after),
             security,
         });
         tasks.follow("list publication", follow_lists(backend.clone()));
@@ -97,6 +100,7 @@ impl Backend {
         tasks.follow("raft metrics", follow_raft(backend.clone(), metrics));
         tasks.follow("rivals", follow_registrations(backend.clone()));
         tasks.follow("bans", follow_bans(backend.clone()));
+        tasks.follow("upgrades", upgrade::watching::follow(backend.clone(), looks));
         tasks.follow("catch up", catch_up(backend.clone()));
         backend
     }

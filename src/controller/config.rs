@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub const HEARTBEAT_MS_MIN: u64 = 100;
 pub const HEARTBEATS_PER_ELECTION_MIN: u64 = 3;
 /// Largest election timeout: beyond it a lost leader is noticed too late to be useful.
 pub const ELECTION_MS_MAX: u64 = 60_000;
+/// Longest soak time of an upgrade: 90 days. Who means never leaves it out.
+pub const FINALIZE_AFTER_MAX: Duration = Duration::from_secs(90 * 24 * 3_600);
 /// Fewest log entries between two snapshots.
 pub const SNAPSHOT_EVERY_ENTRIES_MIN: u64 = 100;
 
@@ -49,6 +52,8 @@ pub struct ControllerFile {
     pub tls: ControllerTlsFile,
     /// Raft's times.
     pub raft: RaftFile,
+    /// Upgrades of the cluster.
+    pub upgrade: UpgradeFile,
     /// The log on stderr.
     pub log: LogFile,
 }
@@ -105,6 +110,14 @@ pub struct RaftFile {
     pub snapshot_every_entries: Option<u64>,
 }
 
+/// Upgrades, as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpgradeFile {
+    /// An upgrade is finalized by itself once every controller has run the newer version for so many seconds.
+    pub finalize_after_s: Option<u64>,
+}
+
 /// What was meant: every relation between the values holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControllerConfig {
@@ -124,6 +137,8 @@ pub struct ControllerConfig {
     pub tls: TlsConfig,
     /// Raft's times.
     pub raft: RaftTimes,
+    /// How long an upgrade soaks until it is finalized by itself; `None`: an operator finalizes it.
+    pub finalize_after: Option<Duration>,
     /// The log on stderr.
     pub log: Log,
 }

@@ -86,8 +86,12 @@ async fn hand_on(backend: &Backend, leader: ControllerId, wire: admin::ChangeReq
     }
 }
 
-/// Passes the progress of a change on that another controller makes.
-pub(super) async fn pass_on(leader: ControllerId, mut stream: client::Progress, report: Report) {
+/// Passes the progress on of what another controller does.
+pub(super) async fn pass_on<M>(
+    leader: ControllerId,
+    mut stream: client::Progress<M>,
+    report: mpsc::Sender<Result<M, AdminError>>,
+) {
     loop {
         match stream.next().await {
             Ok(Some(progress)) => {
@@ -205,9 +209,11 @@ impl Changing<'_> {
         let (level, protocols) = self.backend.node().read(|state| (state.level, state.protocols()));
         let (min, max, version) = (record.level_min, record.level_max, &record.software_version);
         if let Some(level) = level.filter(|level| *level < min || *level > max) {
+            let own = self.backend.node().announcement();
+            let (from, to) = own.map_or((level, level), |own| (own.level_min, own.level_max));
             return Err(format!(
-                "its build, {version}, reads feature levels {min} to {max}, this cluster writes level {level}; install \
-                 a neighbouring version"
+                "its build, {version}, reads feature levels {min} to {max}; this cluster writes level {level}, and its \
+                 leader reads {from} to {to}; install a version that reads level {level}"
             ));
         }
         // All of them: else the cluster would serve fewer from then on, and routers would lose their dialect.

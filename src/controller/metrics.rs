@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 
 use crate::domain::command::{Registered, RegistrationRefusal};
 use crate::domain::controller_list::ListVersion;
+use crate::domain::feature::FeatureLevel;
 use crate::domain::ids::ControllerId;
 use crate::raft::Status;
 
@@ -96,6 +97,9 @@ pub struct Metrics {
     enrolments: Family<Effect, Counter>,
     connections_refused: Family<Port, Counter>,
     calls_denied: Family<Reason, Counter>,
+    level: Count,
+    level_newest: Count,
+    states_differ: Count,
 }
 
 impl Metrics {
@@ -134,6 +138,17 @@ impl Metrics {
             "pilothouse_connections_refused",
             "Connections whose other side could not say who it is, or not in time",
             m.connections_refused.clone(),
+        );
+        registry.register("pilothouse_feature_level", "What the cluster may write; 0: not known", m.level.clone());
+        registry.register(
+            "pilothouse_feature_level_newest",
+            "The newest that a member could write, where this controller leads",
+            m.level_newest.clone(),
+        );
+        registry.register(
+            "pilothouse_states_differ",
+            "Members whose replicated state is another one than this leader's",
+            m.states_differ.clone(),
         );
         registry.register("pilothouse_calls_denied", "Calls of somebody who may not make them", m.calls_denied.clone());
         m
@@ -196,6 +211,18 @@ impl Metrics {
     /// `reason` is `Denied::code`.
     pub(super) fn call_denied(&self, reason: &'static str) {
         self.calls_denied.get_or_create(&Reason { reason: Name(reason) }).inc();
+    }
+
+    pub(super) fn feature_level(&self, current: Option<FeatureLevel>) {
+        self.level.set(current.map_or(0, |level| level.get().into()));
+    }
+
+    pub(super) fn newest_level(&self, newest: FeatureLevel) {
+        self.level_newest.set(newest.get().into());
+    }
+
+    pub(super) fn states_differ(&self, members: usize) {
+        self.states_differ.set(members as u64);
     }
 
     pub(super) fn registration_entry(&self) {

@@ -8,6 +8,7 @@
 //! | [`registrar`] | registrations, gathered into log entries |
 //! | `membership`, `admin` | changes of membership, and what else operators ask for |
 //! | `cluster_status`, `sessions` | what operators are shown |
+//! | [`upgrade`] | the feature level: who runs what, what is in the way, raising it, and comparing states |
 //! | [`relay`] | what controllers ask of each other beside Raft |
 //! | [`enrolment`], [`pacing`] | certificates for join tokens, and how often somebody may ask |
 //! | `bans` | banned routers lose their sessions |
@@ -36,6 +37,7 @@ mod services;
 mod sessions;
 pub mod stopping;
 pub mod tasks;
+pub mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
@@ -131,6 +133,8 @@ pub struct Parts {
     pub dialer: Option<Arc<dyn raft::Dial>>,
     /// Who signs routers' certificates, and whom everybody trusts; `None`: as the certificates in use say.
     pub enrolling: Option<Enrolling>,
+    /// How often a leader looks after upgrades and states.
+    pub looks: upgrade::watching::Pace,
 }
 
 /// Runs a controller until `stop`, then drains it. Its ports are bound by the caller, before anything is touched.
@@ -182,7 +186,9 @@ impl Running {
         let following = watching::follow(security.clone(), events.clone(), certificates, CancellationToken::new());
         tasks.follow("certificates", following);
         let enrolling = parts.enrolling.unwrap_or_else(|| Enrolling::of(&security));
-        let backend = Backend::start(node, hub, (events.clone(), metrics), tasks.clone(), (security, enrolling));
+        let upgrades = (config.finalize_after, parts.looks);
+        let observed = (events.clone(), metrics);
+        let backend = Backend::start(node, hub, observed, tasks.clone(), (security, enrolling), upgrades);
         let services = Services::start(&backend, listeners, registry, parts.pace);
         tracing::info!(name = %config.name, data_dir = %config.data_dir.display(), "controller runs");
         Ok(Self { backend, events, services, tasks })

@@ -1,5 +1,5 @@
-//! What controllers ask of each other beside Raft: to write a registration, to redeem a token, to name live sessions, to believe that one
-//! of them was removed. Every request is admitted by its identity first.
+//! What controllers ask of each other beside Raft: to write a registration, to redeem a token, to name live sessions, to
+//! compare their states, to try a feature level, to believe that one of them was removed. Every request is admitted by its identity first.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,19 +10,21 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::backend::Backend;
+use crate::domain::agreement::Checkpoints;
 use crate::domain::command::{Registered, Registration};
+use crate::domain::feature::FeatureLevel;
 use crate::domain::ids::{ClusterId, ControllerId};
 use crate::domain::membership::Member;
 use crate::domain::token::{Redeemed, Redemption, TokenRefusal};
 use crate::proto::relay::relay_client::RelayClient;
 use crate::proto::relay::relay_server::{Relay, RelayServer};
 use crate::proto::relay::{
-    RedeemTokenResponse, RelayRedeemToken, RelayRegister, RemovedRequest, RemovedResponse, SessionsRequest,
-    SessionsResponse,
+    CheckpointsRequest, CheckpointsResponse, RedeemTokenResponse, RelayRedeemToken, RelayRegister, RemovedRequest,
+    RemovedResponse, SessionsRequest, SessionsResponse, TryLevelRequest, TryLevelResponse,
 };
 use crate::proto::router::RegisterResponse;
 use crate::raft::Node;
-use crate::rpc::convert::{registration, status, token};
+use crate::rpc::convert::{InvalidRequest, registration, status, token, upgrade};
 use crate::rpc::guard::caller;
 
 /// Most bytes of one message.
@@ -83,6 +85,20 @@ impl Relay for RelayService {
         }
         let pages = self.backend.session_pages(request.count_only, &request.only, SESSIONS_PER_MESSAGE);
         Ok(Response::new(Box::pin(futures::stream::iter(pages.into_iter().map(Ok)))))
+    }
+
+    async fn checkpoints(&self, request: Request<CheckpointsRequest>) -> Result<Response<CheckpointsResponse>, Status> {
+        let (caller, request) = (caller(request.extensions()), request.into_inner());
+        self.backend.node().admit(&caller, request.header.as_ref())?;
+        let answer = upgrade::checkpoints(&self.backend.node().checkpoints().borrow());
+        Ok(Response::new(answer))
+    }
+
+    async fn try_level(&self, request: Request<TryLevelRequest>) -> Result<Response<TryLevelResponse>, Status> {
+        let (caller, request) = (caller(request.extensions()), request.into_inner());
+        self.backend.node().admit(&caller, request.header.as_ref())?;
+        let level = FeatureLevel::new(request.level).ok_or(InvalidRequest::Level)?;
+        Ok(Response::new(self.backend.try_level(level).await))
     }
 
     async fn removed(&self, request: Request<RemovedRequest>) -> Result<Response<RemovedResponse>, Status> {
@@ -206,6 +222,34 @@ pub(super) async fn sessions(
         Ok(all)
     };
     tokio::time::timeout(within, gather).await.unwrap_or_else(|_| Err(unreachable(of, &"no answer in time")))
+}
+
+/// The newest hashes of a controller's state.
+///
+/// # Errors
+/// Its status, or `Unavailable`; `Unimplemented` of one whose build takes none.
+pub(super) async fn checkpoints(node: &Node, of: ControllerId, within: Duration) -> Result<Checkpoints, Status> {
+    let (member, channel) = node.channel_to(of).map_err(|why| unreachable(of, &why))?;
+    let request = CheckpointsRequest { header: Some(node.header_to(&member)) };
+    let answer = tokio::time::timeout(within, client(channel).checkpoints(request)).await;
+    let answer = answer.map_err(|_| unreachable(of, &"no answer in time"))??;
+    Ok(upgrade::checkpoints_from_wire(answer.into_inner()))
+}
+
+/// Has a controller try a feature level on a copy of its state.
+///
+/// # Errors
+/// Its status, or `Unavailable`; `Unimplemented` of one whose build cannot.
+pub(super) async fn try_level(
+    node: &Node,
+    of: ControllerId,
+    level: FeatureLevel,
+    within: Duration,
+) -> Result<TryLevelResponse, Status> {
+    let (member, channel) = node.channel_to(of).map_err(|why| unreachable(of, &why))?;
+    let request = TryLevelRequest { header: Some(node.header_to(&member)), level: level.get() };
+    let answer = tokio::time::timeout(within, client(channel).try_level(request)).await;
+    Ok(answer.map_err(|_| unreachable(of, &"no answer in time"))??.into_inner())
 }
 
 /// How far the cluster is: the index that a leader had applied, after a majority confirmed that it leads.

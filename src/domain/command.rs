@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::controller_list::{ClusterIdentity, PublicKey};
 use super::feature::{Announcement, FeatureLevel, SOFTWARE_VERSION_BYTES_MAX};
-use super::ids::{BootId, RouterId};
+use super::ids::{BootId, ControllerId, RouterId};
 use super::negotiation::ProtocolRange;
 use super::state::BANNED_ROUTERS_MAX;
 use super::token::{Redeemed, Redemption, Token, TokenRefusal};
@@ -53,15 +53,18 @@ pub enum Change {
     CreateToken(Token),
     /// Binds a join token to the first key that asks with it.
     RedeemToken(Redemption),
+    /// Raises what the cluster may write.
+    Raise(FeatureLevel),
 }
 
 impl Change {
     /// What a build must be able to read for this.
     #[must_use]
-    pub const fn level(&self) -> FeatureLevel {
+    pub fn level(&self) -> FeatureLevel {
         match self {
             Self::Found { .. } | Self::Register(_) | Self::Forget(_) | Self::Announce(_) => FeatureLevel::ONE,
             Self::Ban(_) | Self::Allow(_) | Self::CreateToken(_) | Self::RedeemToken(_) => FeatureLevel::TWO,
+            Self::Raise(level) => level.raised_by(),
         }
     }
 }
@@ -112,6 +115,8 @@ pub enum Outcome {
     TokenCreated(Result<u64, TokenRefusal>),
     /// What the redemption did.
     TokenRedeemed(Result<Redeemed, TokenRefusal>),
+    /// What the cluster may write now: what was asked for, or more.
+    Raised(FeatureLevel),
     /// The command does not apply to this state.
     Refused(CommandRefusal),
 }
@@ -205,6 +210,30 @@ pub enum CommandRefusal {
     /// A member's build could not read it.
     #[error("a member of the cluster runs a version that knows no bans")]
     NotAllUpgraded,
+    /// A member has not announced a build that reads the level.
+    #[error("controller {controller} has not announced a version that reads feature level {level}")]
+    CannotRead {
+        /// Which member.
+        controller: ControllerId,
+        /// What it would have to read.
+        level: FeatureLevel,
+    },
+    /// The cluster has no identity yet, or the build knows no such level.
+    #[error("there is no feature level to raise to {level} here")]
+    NoLevel {
+        /// What was asked for.
+        level: FeatureLevel,
+    },
+    /// The announced build does not read what the cluster writes.
+    #[error("the announced version reads feature levels {min} to {max}, the cluster writes level {level}")]
+    OutsideLevel {
+        /// Oldest that it reads.
+        min: FeatureLevel,
+        /// Newest that it reads.
+        max: FeatureLevel,
+        /// What the cluster writes.
+        level: FeatureLevel,
+    },
 }
 
 impl CommandRefusal {
@@ -218,6 +247,9 @@ impl CommandRefusal {
             Self::NoCommonProtocol => "no_common_protocol",
             Self::BansFull => "bans_full",
             Self::NotAllUpgraded => "not_all_upgraded",
+            Self::CannotRead { .. } => "cannot_read",
+            Self::NoLevel { .. } => "no_level",
+            Self::OutsideLevel { .. } => "outside_level",
         }
     }
 
@@ -226,6 +258,11 @@ impl CommandRefusal {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::NotAllUpgraded => "upgrade every controller first: `pilothouse cluster status` shows their versions",
+            Self::CannotRead { .. } => {
+                "upgrade it, or start it: `pilothouse cluster upgrade status` shows what is missing"
+            }
+            Self::NoLevel { .. } => "see `pilothouse cluster upgrade status` for the levels that there are",
+            Self::OutsideLevel { .. } => "install a neighbouring version on that controller",
             Self::BansFull => "lift bans that are not needed any more with `pilothouse routers allow`",
             Self::AlreadyFounded | Self::NotAMember | Self::VersionTooLong | Self::NoCommonProtocol => "",
         }
@@ -245,6 +282,7 @@ impl fmt::Display for Change {
             Self::Allow(router) => write!(f, "allow router {router}"),
             Self::CreateToken(token) => write!(f, "create a token for router {}", token.subject),
             Self::RedeemToken(redemption) => write!(f, "redeem a token for router {}", redemption.subject),
+            Self::Raise(level) => write!(f, "raise the feature level to {level}"),
         }
     }
 }
@@ -267,6 +305,7 @@ impl fmt::Display for Outcome {
             Self::TokenRedeemed(Ok(Redeemed::First)) => f.write_str("redeemed a token"),
             Self::TokenRedeemed(Ok(Redeemed::Again)) => f.write_str("redeemed a token once more"),
             Self::TokenCreated(Err(refusal)) | Self::TokenRedeemed(Err(refusal)) => refusal.fmt(f),
+            Self::Raised(level) => write!(f, "the feature level is {level}"),
             Self::Refused(refusal) => refusal.fmt(f),
         }
     }

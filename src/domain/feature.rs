@@ -1,7 +1,10 @@
 //! What the whole cluster may write: the feature level, and what each controller announces that it can read.
 //!
-//! Level 1 is committed when a cluster is founded. The first entry that needs a higher one raises it, and is not written
-//! before every member has announced a build that reads it: from then on an older build stops and says why.
+//! Level 1 is committed when a cluster is founded. It is raised when an operator finalizes an upgrade ([`upgrade`]), and to
+//! level 2 also by the first entry that needs it; never before every member has announced a build that reads it. From then
+//! on an older build stops and says why; until then it may come back.
+//!
+//! [`upgrade`]: super::upgrade
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -21,8 +24,10 @@ impl FeatureLevel {
     pub const ONE: Self = Self(NonZeroU32::MIN);
     /// Bans and join tokens. A cluster comes to it with the first of these, once all its members can read them.
     pub const TWO: Self = Self(NonZeroU32::MIN.saturating_add(1));
+    /// Levels are raised by an entry of their own, and builds that cannot read the level are refused.
+    pub const THREE: Self = Self(NonZeroU32::MIN.saturating_add(2));
     /// The newest level that this build can read.
-    pub const SUPPORTED: Self = Self::TWO;
+    pub const SUPPORTED: Self = Self::THREE;
 
     /// The level, or `None` for 0, which the wire reads as absent.
     #[must_use]
@@ -37,6 +42,13 @@ impl FeatureLevel {
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
+    }
+
+    /// What a build must read before the cluster may be raised to this level: the entry that raises it is one of
+    /// [`FeatureLevel::THREE`].
+    #[must_use]
+    pub fn raised_by(self) -> Self {
+        self.max(Self::THREE)
     }
 }
 
@@ -61,6 +73,14 @@ pub struct Announcement {
     pub level_max: FeatureLevel,
     /// Router protocols that it serves.
     pub protocols: ProtocolRange,
+}
+
+impl Announcement {
+    /// Whether its build reads what a cluster of this level writes.
+    #[must_use]
+    pub fn reads(&self, level: FeatureLevel) -> bool {
+        self.level_min <= level && level <= self.level_max
+    }
 }
 
 /// Longest software version that a controller or router may announce, in bytes.

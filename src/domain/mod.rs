@@ -16,11 +16,14 @@
 //! | [`access`] | who may call what? |
 //! | [`token`] | who may ask for a certificate, once? |
 //! | [`feature`] | what may the whole cluster write? |
+//! | [`upgrade`] | may it write more, what is in the way, and what changes for routers? |
+//! | [`agreement`] | have two controllers come to the same state? |
 //! | [`retry`] | how long until the next attempt? |
 //! | [`pace`] | how often may somebody do this? |
 
 pub mod acceptance;
 pub mod access;
+pub mod agreement;
 pub mod command;
 pub mod controller_list;
 pub mod endpoint;
@@ -35,6 +38,7 @@ pub mod retry;
 pub mod samples;
 pub mod state;
 pub mod token;
+pub mod upgrade;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -102,6 +102,7 @@ impl ClusterState {
             Change::Allow(router) => Outcome::Allowed { existed: self.banned.remove(router) },
             Change::CreateToken(token) => Outcome::TokenCreated(self.create_token(token)),
             Change::RedeemToken(redemption) => Outcome::TokenRedeemed(self.redeem_token(redemption)),
+            Change::Raise(level) => self.raise(*level),
         }
     }
 
@@ -169,7 +170,14 @@ impl ClusterState {
         if others.is_some_and(|others| others.intersect(announcement.protocols).is_none()) {
             return Err(CommandRefusal::NoCommonProtocol);
         }
-        Ok(())
+        // Builds of earlier levels do not know this rule, so it must not decide what they apply as well.
+        match self.level.filter(|level| *level >= FeatureLevel::THREE && !announcement.reads(*level)) {
+            Some(level) => {
+                let Announcement { level_min: min, level_max: max, .. } = *announcement;
+                Err(CommandRefusal::OutsideLevel { min, max, level })
+            }
+            None => Ok(()),
+        }
     }
 
     /// What [`Change::Ban`] would say to this router now.

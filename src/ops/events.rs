@@ -10,6 +10,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use crate::domain::feature::FeatureLevel;
+use crate::domain::ids::ControllerId;
+
 /// Most events that a process keeps; older ones are dropped.
 pub const EVENTS_KEPT_MAX: usize = 256;
 
@@ -91,6 +94,22 @@ pub enum Event {
         /// What to do.
         hint: &'static str,
     },
+    /// A member's replicated state is another one than the leader's: one of the two is wrong.
+    StateDiffers {
+        /// Which member.
+        controller: ControllerId,
+        /// At which log index.
+        index: u64,
+    },
+    /// An upgrade cannot be finalized.
+    UpgradeBlocked {
+        /// To which feature level.
+        level: FeatureLevel,
+        /// All that is in the way.
+        message: String,
+        /// What to do about the first of it.
+        hint: &'static str,
+    },
     /// This controller was removed from the cluster.
     Removed,
     /// Certificate, key or trusted issuers were replaced on disk, and are in use.
@@ -127,6 +146,8 @@ impl Event {
             Self::RouterRefused { .. } => "router_refused",
             Self::SessionSuperseded { .. } => "session_superseded",
             Self::EnrolmentRefused { .. } => "enrolment_refused",
+            Self::StateDiffers { .. } => "state_differs",
+            Self::UpgradeBlocked { .. } => "upgrade_blocked",
             Self::Removed => "removed",
             Self::CertificateReplaced { .. } => "certificate_replaced",
             Self::CertificateUnusable { .. } => "certificate_unusable",
@@ -138,9 +159,10 @@ impl Event {
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::PublicationWithheld { .. } | Self::NotSaved { .. } | Self::CertificateUnusable { .. } => {
-                Severity::Error
-            }
+            Self::PublicationWithheld { .. }
+            | Self::NotSaved { .. }
+            | Self::StateDiffers { .. }
+            | Self::CertificateUnusable { .. } => Severity::Error,
             Self::CertificateExpires { over: true, .. } => Severity::Error,
             Self::SessionSuperseded { .. } | Self::Removed | Self::CertificateReplaced { .. } => Severity::Info,
             Self::CertificateExpires { .. } => Severity::Warning,
@@ -148,6 +170,7 @@ impl Event {
             | Self::OfferRefused { .. }
             | Self::FellBack { .. }
             | Self::FileSetAside { .. }
+            | Self::UpgradeBlocked { .. }
             | Self::RouterRefused { .. } => Severity::Warning,
         }
     }
@@ -158,6 +181,11 @@ impl Event {
         match self {
             Self::OfferRefused { hint, .. } => hint,
             Self::EnrolmentRefused { hint, .. } => hint,
+            Self::UpgradeBlocked { hint, .. } => hint,
+            Self::StateDiffers { .. } => {
+                "finalize nothing; compare the members with `pilothouse cluster upgrade status`, remove the one that \
+                 differs from a majority, wipe its data directory, add it again under a new id, and report this"
+            }
             Self::FellBack { .. } => {
                 "routers recover by themselves as soon as one controller answers; see what is wrong with the better source"
             }
@@ -200,6 +228,12 @@ impl fmt::Display for Event {
             }
             Self::EnrolmentRefused { router, reason, message, .. } => {
                 write!(f, "refused a certificate to somebody who says to be router {router}: {message} ({reason})")
+            }
+            Self::StateDiffers { controller, index } => {
+                write!(f, "the state of controller {controller} differs from this leader's at log index {index}")
+            }
+            Self::UpgradeBlocked { level, message, .. } => {
+                write!(f, "the upgrade to feature level {level} is blocked: {message}")
             }
             Self::Removed => f.write_str("this controller was removed from the cluster"),
             Self::CertificateReplaced { principal } => write!(f, "the certificate of {principal} was replaced"),

@@ -4,6 +4,8 @@
 //! - A new cluster gets its identity and first feature level, as a log entry.
 //! - What each member's build can read and write becomes a log entry. The leader asks the members (`Identify`) when it
 //!   begins to lead and every few seconds after, so that members need no way to propose.
+//! - Now and then everybody takes a hash of the state at one place of the log, so that replicas that have parted ways are
+//!   found.
 
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ use crate::domain::membership::Member;
 const ROUND_EVERY: Duration = Duration::from_millis(500);
 /// How often a leader asks all members what their builds can do.
 const ANNOUNCEMENTS_EVERY: Duration = Duration::from_secs(5);
+/// How often a leader has everybody hash the applied state: one log entry each.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
 /// A change that stays joint this long under the leader that began it has lost its second half.
 const JOINT_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time for one entry.
@@ -35,6 +39,7 @@ struct Term {
     joint_since: Option<Instant>,
     inherited_checked: bool,
     announced_at: Option<Instant>,
+    checkpoint_at: Option<Instant>,
 }
 
 /// Runs until the node stops.
@@ -73,6 +78,12 @@ async fn round(node: &Node, raft: &RaftHandle, term: &mut Term) {
     if term.announced_at.is_none_or(|at| at.elapsed() >= ANNOUNCEMENTS_EVERY) {
         term.announced_at = Some(Instant::now());
         announce(node).await;
+    }
+    if term.checkpoint_at.is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY) && node.read(|state| state.level.is_some())
+    {
+        term.checkpoint_at = Some(Instant::now());
+        // Should it fail, the next one comes in a while, and whoever raises a level takes one first.
+        let _ = node.take_checkpoint().await;
     }
 }
 

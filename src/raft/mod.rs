@@ -15,6 +15,8 @@
 //! | [`log_store`] | Raft's log and votes on [`crate::storage`] |
 //! | [`state_machine`] | the applied state; where the list is derived |
 //! | [`snapshot`] | the applied state as a snapshot file, and back |
+//! | [`checkpoint`] | hashes of the applied state, to compare controllers by |
+//! | `upgrading` | what a change of the feature level asks of a node |
 //! | `life` | what a node consists of while it lives, and its threads |
 //! | `bootstrap` | how a blank controller becomes a member |
 //! | `duties` | what a leader does because it leads |
@@ -22,6 +24,7 @@
 //! | [`network`] | the peer protocol |
 
 mod bootstrap;
+pub mod checkpoint;
 pub mod codec;
 mod duties;
 pub mod errors;
@@ -39,6 +42,7 @@ mod steps;
 #[cfg(test)]
 mod storage_suite;
 pub mod types;
+mod upgrading;
 
 pub use errors::{ChangeError, Fatal, PeerError, ProposeError, StartError};
 pub use identity::Identity;
@@ -47,4 +51,6 @@ pub use network::dial::{Dial, Dialing, Io};
 pub use node::Node;
 pub use peer_record::PeerRecord;
 pub use settings::{Bootstrap, InitialMember, Seams, Settings};
+pub use snapshot::Trial;
 pub use status::{Progress, RaftRole, Status};
+pub use upgrading::HASHED_WITHIN;

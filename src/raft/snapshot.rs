@@ -10,9 +10,10 @@ use openraft::alias::{SnapshotMetaOf, StoredMembershipOf};
 
 use super::codec::{self, CodecError, SnapshotDecoder, SnapshotEncoder};
 use super::types::TypeConfig;
+use crate::domain::feature::FeatureLevel;
 use crate::domain::state::{ClusterState, LogPosition};
 use crate::storage::snapshot_file::CHUNK_BYTES_MAX;
-use crate::storage::{SnapshotError, SnapshotFile, SnapshotFiles};
+use crate::storage::{SnapshotError, SnapshotFile, SnapshotFiles, SnapshotWriter};
 
 /// What Raft says of a snapshot.
 pub type Meta = SnapshotMetaOf<TypeConfig>;
@@ -44,13 +45,21 @@ pub enum Error {
     /// Nothing was applied yet.
     #[error("there is nothing to make a snapshot of: no log entry was applied yet")]
     NothingApplied,
+    /// A level was tried, and the state came back as another one.
+    #[error(
+        "what is written at feature level {level} is read back as something else: report this, and do not finalize"
+    )]
+    Changed {
+        /// Which level.
+        level: FeatureLevel,
+    },
 }
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::File(error) => error.into(),
-            error @ (Error::Content { .. } | Error::Inconsistent { .. }) => {
+            error @ (Error::Content { .. } | Error::Inconsistent { .. } | Error::Changed { .. }) => {
                 Self::new(io::ErrorKind::InvalidData, error)
             }
             Error::NothingApplied => Self::new(io::ErrorKind::InvalidInput, error),
@@ -63,6 +72,31 @@ impl From<Error> for io::Error {
 /// # Errors
 /// [`Error`]; there is no new snapshot then.
 pub fn write(files: &SnapshotFiles, state: &ClusterState) -> Result<SnapshotFile, Error> {
+    Ok(begin(files, state)?.finish()?)
+}
+
+/// What came of trying a level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial {
+    /// Size of the snapshot at that level.
+    pub bytes: u64,
+}
+
+/// Writes a state as it will be written at a feature level, to a file that counts for nothing, and reads it back: the
+/// file is gone when this returns.
+///
+/// # Errors
+/// [`Error`]; [`Error::Changed`] when what is read is not what was written.
+pub fn try_level(files: &SnapshotFiles, state: &ClusterState, level: FeatureLevel) -> Result<Trial, Error> {
+    let state = ClusterState { level: Some(level), ..state.clone() };
+    let file = begin(files, &state)?.complete()?;
+    if read(&file)? != state {
+        return Err(Error::Changed { level });
+    }
+    Ok(Trial { bytes: file.length_bytes() })
+}
+
+fn begin(files: &SnapshotFiles, state: &ClusterState) -> Result<SnapshotWriter, Error> {
     let position = state.applied.ok_or(Error::NothingApplied)?;
     let mut writer = files.create(position)?;
     let path = || PathBuf::from(format!("of {}.{}", position.term, position.index));
@@ -70,7 +104,7 @@ pub fn write(files: &SnapshotFiles, state: &ClusterState) -> Result<SnapshotFile
         let failed = |source| SnapshotError::Io { operation: "write", path: path(), source };
         writer.write_all(&record).map_err(failed)?;
     }
-    Ok(writer.finish()?)
+    Ok(writer)
 }
 
 /// Reads the state out of a snapshot.

@@ -14,11 +14,13 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
+use super::checkpoint::Hashing;
 use super::codec;
 use super::log_store::{Durable, LogStore};
 use super::snapshot::{self, Meta};
 use super::types::{Entry, LogId, TypeConfig};
-use crate::domain::command::{Change, Outcome};
+use crate::domain::agreement::Checkpoints;
+use crate::domain::command::{Change, Command, Outcome};
 use crate::domain::controller_list::{Defect, ListState};
 use crate::domain::state::{ClusterState, LogPosition};
 use crate::storage::{Directory, OnFatal, SnapshotFile, SnapshotFiles, Work};
@@ -71,6 +73,7 @@ struct Shared {
     standings: watch::Sender<u64>,
     /// The newest snapshot, with what Raft says of it.
     snapshot: RwLock<Option<(Meta, SnapshotFile)>>,
+    hashing: Hashing,
 }
 
 impl Applied {
@@ -95,6 +98,12 @@ impl Applied {
     #[must_use]
     pub fn standings(&self) -> watch::Receiver<u64> {
         self.shared.standings.subscribe()
+    }
+
+    /// Hashes of what was applied, at each announcement.
+    #[must_use]
+    pub fn checkpoints(&self) -> watch::Receiver<Checkpoints> {
+        self.shared.hashing.kept()
     }
 
     fn standings_changed(&self) {
@@ -192,6 +201,7 @@ impl StateMachine {
             defects: watch::Sender::new(None),
             standings: watch::Sender::new(0),
             snapshot: RwLock::new(snapshot),
+            hashing: Hashing::default(),
         };
         let applied = Applied { shared: Arc::new(shared) };
         applied.publish();
@@ -207,10 +217,12 @@ impl StateMachine {
     /// Applies one entry; says what came of it, and whether the list has to be derived anew.
     fn apply_entry(&self, entry: Entry) -> (Outcome, bool) {
         let position = codec::position(&entry.log_id);
-        let judges = match &entry.payload {
-            EntryPayload::Blank => false,
-            EntryPayload::Membership(_) => true,
-            EntryPayload::Normal(command) => matches!(command.change, Change::Ban(_) | Change::Allow(_)),
+        let (judges, announces) = match &entry.payload {
+            EntryPayload::Blank => (false, false),
+            EntryPayload::Membership(_) => (true, false),
+            EntryPayload::Normal(Command { change, .. }) => {
+                (matches!(change, Change::Ban(_) | Change::Allow(_)), matches!(change, Change::Announce(_)))
+            }
         };
         let applied = self.applied.change(|state| match entry.payload {
             EntryPayload::Blank => {
@@ -229,6 +241,10 @@ impl StateMachine {
         });
         if judges {
             self.applied.standings_changed();
+        }
+        if announces {
+            // Nothing else applies meanwhile, so it is the state right after this entry.
+            self.applied.shared.hashing.take(self.work, || self.applied.read(ClusterState::clone));
         }
         applied
     }

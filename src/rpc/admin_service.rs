@@ -15,8 +15,8 @@ use crate::domain::ids::{ControllerId, RouterId};
 use crate::proto::admin::admin_server::{Admin, AdminServer};
 use crate::proto::admin::{
     AllowRouterRequest, AllowRouterResponse, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse,
-    ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse, StatusRequest, StatusResponse,
-    TransferRequest, TransferResponse,
+    FinalizeUpgradeRequest, ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse,
+    StatusRequest, StatusResponse, TransferRequest, TransferResponse, UpgradeProgress, UpgradeRequest, UpgradeResponse,
 };
 
 /// Most bytes of an operator's request.
@@ -46,6 +46,7 @@ fn hops<T>(request: &Request<T>) -> u32 {
 #[async_trait]
 impl<P: AdminPlane> Admin for AdminService<P> {
     type ChangeStream = Pin<Box<dyn Stream<Item = Result<ChangeProgress, Status>> + Send>>;
+    type FinalizeUpgradeStream = Pin<Box<dyn Stream<Item = Result<UpgradeProgress, Status>> + Send>>;
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(self.plane.status(hops(&request)).await?))
@@ -90,6 +91,21 @@ impl<P: AdminPlane> Admin for AdminService<P> {
     ) -> Result<Response<CreateTokenResponse>, Status> {
         let hops = hops(&request);
         Ok(Response::new(self.plane.create_token(request.into_inner(), hops).await?))
+    }
+
+    async fn upgrade(&self, request: Request<UpgradeRequest>) -> Result<Response<UpgradeResponse>, Status> {
+        let hops = hops(&request);
+        Ok(Response::new(self.plane.upgrade(request.into_inner(), hops).await?))
+    }
+
+    async fn finalize_upgrade(
+        &self,
+        request: Request<FinalizeUpgradeRequest>,
+    ) -> Result<Response<Self::FinalizeUpgradeStream>, Status> {
+        let hops = hops(&request);
+        let progress = self.plane.finalize_upgrade(request.into_inner(), hops).await?;
+        let progress = ReceiverStream::new(progress).map(|progress| progress.map_err(Status::from));
+        Ok(Response::new(Box::pin(progress)))
     }
 
     async fn allow_router(

@@ -18,8 +18,9 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, RouterId};
 use crate::proto::admin::admin_client::AdminClient as Wire;
 use crate::proto::admin::{
-    AllowRouterRequest, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse, ForgetRouterRequest,
-    ListRoutersRequest, ListRoutersResponse, StatusRequest, StatusResponse, TransferRequest,
+    AllowRouterRequest, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse, FinalizeUpgradeRequest,
+    ForgetRouterRequest, ListRoutersRequest, ListRoutersResponse, StatusRequest, StatusResponse, TransferRequest,
+    UpgradeProgress, UpgradeRequest, UpgradeResponse,
 };
 use crate::tls::Security;
 
@@ -171,8 +172,32 @@ impl AdminClient {
     ///
     /// # Errors
     /// [`ClientError`]; also from [`Progress::next`].
-    pub async fn change(&mut self, change: ChangeRequest) -> Result<Progress, ClientError> {
+    pub async fn change(&mut self, change: ChangeRequest) -> Result<Progress<ChangeProgress>, ClientError> {
         let stream = self.ask(change, |mut wire, request| async move { wire.change(request).await }).await?;
+        self.progress(stream)
+    }
+
+    /// Which builds run, what the cluster may write, and what is in the way of more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn upgrade(&mut self, request: UpgradeRequest) -> Result<UpgradeResponse, ClientError> {
+        self.ask(request, |mut wire, request| async move { wire.upgrade(request).await }).await
+    }
+
+    /// Raises what the cluster may write: a stream of progress that ends in `done`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; also from [`Progress::next`].
+    pub async fn finalize_upgrade(
+        &mut self,
+        request: FinalizeUpgradeRequest,
+    ) -> Result<Progress<UpgradeProgress>, ClientError> {
+        let stream = self.ask(request, |mut wire, request| async move { wire.finalize_upgrade(request).await }).await?;
+        self.progress(stream)
+    }
+
+    fn progress<M>(&self, stream: Streaming<M>) -> Result<Progress<M>, ClientError> {
         let at = self.connected.as_ref().map(|(at, _)| at.clone()).ok_or(ClientError::NoTarget)?;
         Ok(Progress { at, stream })
     }
@@ -296,19 +321,19 @@ impl AdminClient {
     }
 }
 
-/// The progress of a change.
+/// The progress of something that takes its time.
 #[derive(Debug)]
-pub struct Progress {
+pub struct Progress<M> {
     at: Target,
-    stream: Streaming<ChangeProgress>,
+    stream: Streaming<M>,
 }
 
-impl Progress {
+impl<M> Progress<M> {
     /// The next message; `None` after the last one.
     ///
     /// # Errors
     /// [`ClientError::Refused`] when the change stopped, [`ClientError::Broken`] when the connection did.
-    pub async fn next(&mut self) -> Result<Option<ChangeProgress>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<M>, ClientError> {
         match tokio::time::timeout(PROGRESS_TIMEOUT, self.stream.message()).await {
             Ok(Ok(progress)) => Ok(progress),
             Ok(Err(status)) => Err(refused(self.at.clone(), &status)),

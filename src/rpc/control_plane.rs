@@ -13,10 +13,12 @@ use tonic::async_trait;
 use super::list_codec::Publication;
 use super::session::{Farewell, LiveSession};
 use crate::domain::command::{CommandRefusal, Registered, Registration, RegistrationRefusal};
+use crate::domain::feature::FeatureLevel;
 use crate::domain::ids::{ClusterId, ControllerId, RouterId};
 use crate::domain::membership;
 use crate::domain::negotiation::Dialect;
 use crate::domain::token::TokenRefusal;
+use crate::domain::upgrade::Blocker;
 use crate::proto::admin;
 
 /// The list that every session follows: latest wins, `None` until one is published.
@@ -207,6 +209,9 @@ impl Passed {
 /// A stream of progress of a change.
 pub type Progress = mpsc::Receiver<Result<admin::ChangeProgress, AdminError>>;
 
+/// A stream of progress of a finalized upgrade.
+pub type UpgradeProgress = mpsc::Receiver<Result<admin::UpgradeProgress, AdminError>>;
+
 /// What the admin service needs. `hops` says how often a request was forwarded already.
 #[async_trait]
 pub trait AdminPlane: Send + Sync + 'static {
@@ -231,6 +236,16 @@ pub trait AdminPlane: Send + Sync + 'static {
         request: admin::CreateTokenRequest,
         hops: u32,
     ) -> Result<admin::CreateTokenResponse, AdminError>;
+
+    /// Which builds run, what the cluster may write, and what is in the way of more.
+    async fn upgrade(&self, request: admin::UpgradeRequest, hops: u32) -> Result<admin::UpgradeResponse, AdminError>;
+
+    /// Raises what the cluster may write.
+    async fn finalize_upgrade(
+        &self,
+        request: admin::FinalizeUpgradeRequest,
+        hops: u32,
+    ) -> Result<UpgradeProgress, AdminError>;
 
     /// Lifts the ban of a router; whether there was one.
     async fn allow(&self, router: RouterId, hops: u32) -> Result<bool, AdminError>;
@@ -312,12 +327,30 @@ pub enum AdminError {
         /// Why.
         reason: String,
     },
+    /// Something is in the way of a feature level; nothing was proposed.
+    #[error("the feature level is not raised to {level}: {}", listed(blockers))]
+    UpgradeBlocked {
+        /// What was asked for.
+        level: FeatureLevel,
+        /// All of it.
+        blockers: Vec<Blocker>,
+    },
+    /// The leader's build knows nothing of this request.
+    #[error("controller {leader}, which leads, runs a version that knows no upgrades yet")]
+    LeaderTooOld {
+        /// Who leads.
+        leader: ControllerId,
+    },
     /// Leadership was not handed over.
     #[error("leadership was not handed over: {reason}")]
     TransferFailed {
         /// Why.
         reason: String,
     },
+}
+
+fn listed(blockers: &[Blocker]) -> String {
+    blockers.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::control_plane::{AdminError, NotServing, RegisterError};
 use super::convert::InvalidRequest;
 use super::enrolment_service::EnrolmentError;
 use crate::domain::command::RegistrationRefusal;
+use crate::domain::upgrade::Blocker;
 
 /// Stable name of the reason.
 const REASON: &str = "pilothouse-reason";
@@ -20,6 +21,8 @@ const HINT: &str = "pilothouse-hint";
 
 /// When to try again, in milliseconds from now.
 const RETRY_AFTER: &str = "pilothouse-retry-after-ms";
+/// What to do about controllers that have no certificates.
+const NO_TRUST: &str = "give the controllers certificates (`pilothouse pki init`): a token says whom to trust";
 /// What to do about a ban.
 const ALLOW: &str = "an operator lifts it with `pilothouse routers allow`";
 
@@ -197,12 +200,7 @@ impl From<AdminError> for Status {
             AdminError::Refused(why) => refusal(Code::FailedPrecondition, why.code(), message, why.hint()),
             AdminError::Command(why) => refusal(Code::FailedPrecondition, why.code(), message, why.hint()),
             AdminError::Token(why) => refusal(Code::FailedPrecondition, why.code(), message, why.hint()),
-            AdminError::NoTrust => refusal(
-                Code::FailedPrecondition,
-                "no_trust",
-                message,
-                "give the controllers certificates (`pilothouse pki init`): a token says whom to trust",
-            ),
+            AdminError::NoTrust => refusal(Code::FailedPrecondition, "no_trust", message, NO_TRUST),
             AdminError::Invalid { .. } => refusal(Code::InvalidArgument, "invalid", message, ""),
             AdminError::NoLeader => refusal(
                 Code::Unavailable,
@@ -241,6 +239,16 @@ impl From<AdminError> for Status {
                 "step_failed",
                 message,
                 "earlier steps stay done: look at `pilothouse cluster status`, then repeat the command",
+            ),
+            AdminError::UpgradeBlocked { ref blockers, .. } => {
+                let hint = blockers.first().map_or("see `pilothouse cluster upgrade status`", Blocker::hint);
+                refusal(Code::FailedPrecondition, "upgrade_blocked", message, hint)
+            }
+            AdminError::LeaderTooOld { .. } => refusal(
+                Code::FailedPrecondition,
+                "leader_too_old",
+                message,
+                "upgrade it first; until then its version sets the feature level",
             ),
             AdminError::TransferFailed { .. } => refusal(
                 Code::FailedPrecondition,

@@ -171,14 +171,22 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`SnapshotError`]; it is gone then.
-    pub fn finish(mut self) -> Result<SnapshotFile, SnapshotError> {
+    pub fn finish(self) -> Result<SnapshotFile, SnapshotError> {
+        let files = self.files.clone();
+        files.install(&self.complete()?)
+    }
+
+    /// Makes it durable and checks all of it, and does not make it visible: it is gone when it is dropped.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; it is gone then.
+    pub fn complete(mut self) -> Result<SnapshotFile, SnapshotError> {
         let write = failed("write", &self.partial.path);
         self.buffer.extend(self.content_bytes.to_be_bytes());
         self.spill().map_err(&write)?;
         let digest: [u8; DIGEST_BYTES] = self.hash.clone().finalize().into();
         self.partial.append(&digest).map_err(&write)?;
-        let files = self.files.clone();
-        files.install(&self.partial.finish()?)
+        self.partial.finish()
     }
 
     fn spill(&mut self) -> io::Result<()> {

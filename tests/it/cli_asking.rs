@@ -8,9 +8,10 @@ use futures::Stream;
 use pilothouse::proto::admin::admin_server::{Admin, AdminServer};
 use pilothouse::proto::admin::change_request::Change;
 use pilothouse::proto::admin::{
-    AllowRouterRequest, AllowRouterResponse, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse,
-    ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse, MemberStatus, RouterStatus,
-    StatusRequest, StatusResponse, TransferRequest, TransferResponse, VoterSet,
+    AllowRouterRequest, AllowRouterResponse, Blocker, ChangeProgress, ChangeRequest, CreateTokenRequest,
+    CreateTokenResponse, FinalizeUpgradeRequest, ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest,
+    ListRoutersResponse, MemberStatus, RouterStatus, StatusRequest, StatusResponse, TransferRequest, TransferResponse,
+    UpgradeProgress, UpgradeRequest, UpgradeResponse, VoterSet,
 };
 use pilothouse::rpc::status::refusal;
 use serde_json::{Value, json};
@@ -79,6 +80,37 @@ impl Admin for Scripted {
         };
         let routers = ids.iter().map(|id| router(id)).collect();
         Ok(Response::new(ListRoutersResponse { routers, more, unreachable: vec![2] }))
+    }
+
+    async fn upgrade(&self, request: Request<UpgradeRequest>) -> Result<Response<UpgradeResponse>, Status> {
+        self.note(request.into_inner());
+        let blocker = Blocker {
+            reason: "down".into(),
+            controller: 3,
+            message: "controller 3 does not answer".into(),
+            hint: "start it".into(),
+        };
+        let blockers = if self.refuse { vec![blocker] } else { Vec::new() };
+        let report =
+            UpgradeResponse { feature_level: 2, target: 3, leader: 1, answered_by: 1, blockers, ..Default::default() };
+        Ok(Response::new(report))
+    }
+
+    type FinalizeUpgradeStream = Pin<Box<dyn Stream<Item = Result<UpgradeProgress, Status>> + Send>>;
+
+    async fn finalize_upgrade(
+        &self,
+        request: Request<FinalizeUpgradeRequest>,
+    ) -> Result<Response<Self::FinalizeUpgradeStream>, Status> {
+        self.note(request.into_inner());
+        let step = UpgradeProgress { message: "waiting: controller 3 does not answer".into(), ..Default::default() };
+        let last = match self.refuse {
+            true => {
+                Err(refusal(Code::FailedPrecondition, "upgrade_blocked", "controller 3 does not answer", "start it"))
+            }
+            false => Ok(UpgradeProgress { done: true, feature_level: 3, ..Default::default() }),
+        };
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(step), last]))))
     }
 
     async fn create_token(
@@ -278,4 +310,35 @@ async fn a_token_stands_alone_on_stdout_and_what_to_do_with_it_on_stderr() {
     assert_eq!(parsed(&answer), expected);
     assert_eq!(controller.run(&[&create[..], &["--ttl", "soon"]].concat()).await.code, 2);
     assert_eq!(controller.run(&["token", "create", "--role", "owner", "--id", "edge-7"]).await.code, 2);
+}
+
+#[tokio::test]
+async fn an_upgrade_is_shown_planned_and_finalized() {
+    let controller = controller(with_leader(1)).await;
+    let answer = controller.run(&["cluster", "upgrade", "status", "-o", "json"]).await;
+    assert_eq!((answer.code, &parsed(&answer)["target"]), (0, &json!(3)), "{}", answer.err);
+    assert_eq!(controller.run(&["cluster", "upgrade", "plan", "--to", "3"]).await.code, 0);
+    let answer = controller.run(&["cluster", "upgrade", "finalize", "--wait", "-o", "json"]).await;
+    assert_eq!((answer.code, parsed(&answer)), (0, json!({ "feature_level": 3 })), "{}", answer.err);
+    assert!(answer.err.contains("waiting: controller 3 does not answer"), "{}", answer.err);
+    let asked = controller.asked.lock().unwrap().join("\n");
+    for expected in [
+        "UpgradeRequest { level: 0, plan: false }",
+        "UpgradeRequest { level: 3, plan: true }",
+        "FinalizeUpgradeRequest { level: 0, wait: true }",
+    ] {
+        assert!(asked.contains(expected), "{expected} is not in\n{asked}");
+    }
+    assert_eq!(controller.run(&["cluster", "upgrade", "finalize", "--to", "0"]).await.code, 2);
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_of_an_upgrade_ends_a_plan_and_a_finalize_with_1() {
+    let controller = controller(Scripted { refuse: true, ..with_leader(1) }).await;
+    let answer = controller.run(&["cluster", "upgrade", "status"]).await;
+    assert!(answer.code == 0 && answer.out.contains("in the way: controller 3 does not answer"), "{}", answer.out);
+    assert_eq!(controller.run(&["cluster", "upgrade", "plan"]).await.code, 1);
+    let answer = controller.run(&["cluster", "upgrade", "finalize"]).await;
+    assert_eq!((answer.code, answer.out.as_str()), (1, ""));
+    assert!(answer.err.ends_with("error: controller 3 does not answer\nhint: start it\n"), "{}", answer.err);
 }

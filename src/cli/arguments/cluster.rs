@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::Reach;
+use super::{Reach, UpgradeCommand};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, RouterId};
 
@@ -53,6 +53,9 @@ pub enum ClusterCommand {
     },
     /// Change the addresses of a controller; what is not given stays
     Readdress(Readdressing),
+    /// Show, plan and finalize an upgrade of the whole cluster
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
     /// Hand leadership to another voter
     Transfer {
         /// Id of the controller; without it, whoever is most caught up

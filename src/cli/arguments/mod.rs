@@ -7,6 +7,7 @@ mod daemon;
 mod enrolment;
 mod pki;
 mod token;
+mod upgrade;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use daemon::{CommonFlags, ControllerCommand, ControllerFlags, RouterCommand,
 pub use enrolment::{ControllerJoin, Hidden, RouterEnroll};
 pub use pki::{PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};
 pub use token::{Creation, TokenCommand};
+pub use upgrade::{Finalizing, UpgradeCommand};
 
 /// Controllers that agree through Raft, and routers that never lose the list of them.
 #[derive(Debug, Parser)]

@@ -1,6 +1,7 @@
 //! `cluster …`
 
 use super::reach::{ANSWER_MAX, CHANGE_MAX, WAIT_MAX, connect, within};
+use super::upgrade;
 use crate::cli::arguments::{Change, ClusterCommand, Output, Reach, Readdressing};
 use crate::cli::console::{Console, Tone};
 use crate::cli::exit::ExitStatus;
@@ -28,6 +29,7 @@ pub(super) async fn dispatch(command: ClusterCommand, console: Console) -> Resul
             let wire = Readdress { id: id.get(), peer: texts(peer), router: texts(router), admin: texts(admin) };
             make("readdress", Wire::Readdress(wire), change, console).await
         }
+        ClusterCommand::Upgrade(command) => upgrade::dispatch(command, console).await,
         ClusterCommand::Transfer { to, reach } => transfer(to, reach, console).await,
     }
 }

@@ -15,6 +15,7 @@ mod reach;
 mod router;
 mod routers;
 mod token;
+mod upgrade;
 
 use std::future::Future;
 

@@ -7,6 +7,7 @@ pub mod pki;
 pub mod routers;
 pub mod settings;
 pub mod table;
+pub mod upgrade;
 pub mod value;
 
 use serde::Serialize;

@@ -61,6 +61,8 @@ const FOUNDER_RULES: &[(Change, &str, &str)] = &[
     (|f| f.raft.election_min_ms = Some(200), "raft.election_min_ms", "at least 300"),
     (|f| f.raft.election_max_ms = Some(500), "raft.election_max_ms", "more than election_min_ms"),
     (|f| f.raft.election_max_ms = Some(100_000), "raft.election_max_ms", "at most 60000"),
+    (|f| f.upgrade.finalize_after_s = Some(0), "upgrade.finalize_after_s", "leave it out"),
+    (|f| f.upgrade.finalize_after_s = Some(7_776_001), "upgrade.finalize_after_s", "1 to 7776000"),
     (|f| f.raft.snapshot_every_entries = Some(1), "raft.snapshot_every_entries", "at least 100"),
     (|f| f.log.format = Some("xml".into()), "log.format", "json"),
 ];

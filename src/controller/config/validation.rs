@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::{
     Advertise, AdvertiseFile, Bootstrap, ControllerConfig, ControllerFile, DEFAULT_LISTEN, ELECTION_MS_MAX,
-    HEARTBEAT_MS_MIN, HEARTBEATS_PER_ELECTION_MIN, InitialMember, InitialMemberFile, Listen, ListenFile, RaftFile,
-    RaftTimes, SNAPSHOT_EVERY_ENTRIES_MIN,
+    FINALIZE_AFTER_MAX, HEARTBEAT_MS_MIN, HEARTBEATS_PER_ELECTION_MIN, InitialMember, InitialMemberFile, Listen,
+    ListenFile, RaftFile, RaftTimes, SNAPSHOT_EVERY_ENTRIES_MIN, UpgradeFile,
 };
 use crate::domain::controller_list::{CONTROLLERS_MAX, ENDPOINTS_PER_CONTROLLER_MAX};
 use crate::domain::endpoint::Endpoint;
@@ -27,11 +28,23 @@ pub(super) fn validate(file: ControllerFile) -> Result<ControllerConfig, Invalid
     let bootstrap = bootstrap(members, name.as_ref(), tls.as_ref(), &mut problems);
     let advertise = advertise(&file.advertise, listen.as_ref(), bootstrap.as_ref(), tls.as_ref(), &mut problems);
     let raft = raft(&file.raft, &mut problems);
+    let finalize_after = finalize_after(&file.upgrade, &mut problems);
     let log = file.log.meant(&mut problems);
     match (name, file.data_dir, listen, bootstrap, tls) {
         (Some(name), Some(data_dir), Some(listen), Some(bootstrap), Some(tls)) if problems.is_empty() => {
             let admin_socket = file.admin_socket;
-            Ok(ControllerConfig { name, data_dir, bootstrap, listen, advertise, admin_socket, tls, raft, log })
+            Ok(ControllerConfig {
+                name,
+                data_dir,
+                bootstrap,
+                listen,
+                advertise,
+                admin_socket,
+                tls,
+                raft,
+                finalize_after,
+                log,
+            })
         }
         _ => Err(problems.into_invalid()),
     }
@@ -254,6 +267,19 @@ fn advertise(
 fn own_peer(bootstrap: &Bootstrap) -> Option<Endpoint> {
     let Bootstrap::Found { id, members } = bootstrap else { return None };
     members.iter().find(|member| member.id == *id).map(|member| member.peer.clone())
+}
+
+fn finalize_after(file: &UpgradeFile, problems: &mut Problems) -> Option<Duration> {
+    let seconds = file.finalize_after_s?;
+    let most = FINALIZE_AFTER_MAX.as_secs();
+    if !(1..=most).contains(&seconds) {
+        problems.add(
+            "upgrade.finalize_after_s",
+            format!("is {seconds}"),
+            format!("use 1 to {most}, or leave it out and run `pilothouse cluster upgrade finalize`"),
+        );
+    }
+    Some(Duration::from_secs(seconds))
 }
 
 fn raft(file: &RaftFile, problems: &mut Problems) -> RaftTimes {

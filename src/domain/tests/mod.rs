@@ -10,4 +10,5 @@ mod properties;
 mod registrations;
 mod transcript;
 mod traps;
+mod upgrades;
 mod words;

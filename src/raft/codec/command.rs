@@ -24,6 +24,7 @@ pub(super) fn encode(command: &Command) -> store::Command {
         Change::Allow(router) => Wire::Allow(store::Allow { router_id: router.to_string() }),
         Change::CreateToken(token) => Wire::CreateToken(token::encode(token)),
         Change::RedeemToken(redemption) => Wire::RedeemToken(token::encode_redemption(redemption)),
+        Change::Raise(level) => Wire::Raise(store::RaiseFeatureLevel { level: level.get() }),
     };
     store::Command { time_ms: command.time_ms, change: Some(change) }
 }
@@ -44,6 +45,10 @@ pub(super) fn decode(command: store::Command) -> Result<Command, CodecError> {
         Wire::Allow(allow) => Change::Allow(decode_router_id(allow.router_id)?),
         Wire::CreateToken(token) => Change::CreateToken(token::decode(token)?),
         Wire::RedeemToken(redemption) => Change::RedeemToken(token::decode_redemption(redemption)?),
+        Wire::Raise(raise) => {
+            check_level(raise.level)?;
+            Change::Raise(decode_level(raise.level)?)
+        }
     };
     Ok(Command { time_ms: command.time_ms, change })
 }

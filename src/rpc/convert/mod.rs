@@ -5,6 +5,7 @@ pub mod registration;
 pub mod session;
 pub mod status;
 pub mod token;
+pub mod upgrade;
 
 use crate::domain::endpoint::InvalidEndpoint;
 use crate::domain::ids::InvalidId;
@@ -52,6 +53,9 @@ pub enum InvalidRequest {
         /// Why it is none.
         reason: InvalidEndpoint,
     },
+    /// A feature level of 0 where there must be one.
+    #[error("the feature level is 0")]
+    Level,
     /// A controller id of 0.
     #[error("the controller id is 0")]
     ControllerId,

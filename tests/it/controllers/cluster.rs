@@ -1,9 +1,10 @@
 //! A cluster of whole controllers in this process.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use pilothouse::controller::config::{ControllerConfig, ControllerFile, InitialMemberFile, ListenFile};
+use pilothouse::controller::config::{ControllerConfig, ControllerFile, InitialMemberFile, ListenFile, UpgradeFile};
 use pilothouse::controller::listeners::{AdminSocket, Listeners};
 use pilothouse::controller::{Parts, Running};
 use pilothouse::domain::endpoint::Endpoint;
@@ -78,6 +79,7 @@ pub(super) struct Cluster {
     /// Absent: plain text.
     pub(super) pki: Option<Pki>,
     parts: Parts,
+    upgrade: UpgradeFile,
     directory: TempDir,
 }
 
@@ -88,17 +90,23 @@ impl Cluster {
     }
 
     pub(super) async fn with(size: usize, parts: Parts) -> Self {
-        Self::speaking(size, parts, None).await
+        Self::speaking(size, parts, None, UpgradeFile::default()).await
+    }
+
+    /// With an upgrade that is finalized by itself after so many seconds.
+    pub(super) async fn finalizing(size: usize, parts: Parts, after_s: u64) -> Self {
+        Self::speaking(size, parts, None, UpgradeFile { finalize_after_s: Some(after_s) }).await
     }
 
     /// Over TLS, with certificates of an authority of its own.
     pub(super) async fn secure(size: usize) -> Self {
-        Self::speaking(size, Parts::default(), Some(Pki::new())).await
+        Self::speaking(size, Parts::default(), Some(Pki::new()), UpgradeFile::default()).await
     }
 
-    async fn speaking(size: usize, parts: Parts, pki: Option<Pki>) -> Self {
+    async fn speaking(size: usize, parts: Parts, pki: Option<Pki>, upgrade: UpgradeFile) -> Self {
         let network = Network::default();
-        let mut cluster = Self { seats: Vec::new(), network, pki, parts, directory: TempDir::new().unwrap() };
+        let directory = TempDir::new().unwrap();
+        let mut cluster = Self { seats: Vec::new(), network, pki, parts, upgrade, directory };
         let mut bound = Vec::new();
         for _ in 0..size {
             bound.push(ports().await);
@@ -172,6 +180,7 @@ impl Cluster {
                 Some(_) => file.tls.clone(),
                 None => self.tls(file.id.unwrap_or(self.seats.len() as u64 + 1)),
             },
+            upgrade: self.upgrade.clone(),
             ..file
         };
         let config = file.validate().unwrap();
@@ -207,6 +216,11 @@ impl Cluster {
         // A test that ends takes the directories away from controllers that still run.
         let on_fatal = Some(OnFatal::call(|_| {}));
         Parts { dialer, on_fatal, ..self.parts.clone() }
+    }
+
+    /// Where a controller keeps its data.
+    pub(super) fn data_dir(&self, seat: usize) -> &Path {
+        &self.seats[seat].config.data_dir
     }
 
     /// Until a controller takes router sessions.

@@ -12,3 +12,4 @@ mod secure;
 mod sessions;
 mod stops;
 mod surfaces;
+mod upgrades;

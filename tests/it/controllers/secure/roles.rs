@@ -11,7 +11,9 @@ use pilothouse::proto::enrolment::enrolment_client::EnrolmentClient;
 use pilothouse::proto::peer::raft_peer_client::RaftPeerClient;
 use pilothouse::proto::peer::{EnlistRequest, Header, IdentifyRequest, Party, VoteRequest};
 use pilothouse::proto::relay::relay_client::RelayClient;
-use pilothouse::proto::relay::{RelayRedeemToken, RelayRegister, RemovedRequest, SessionsRequest};
+use pilothouse::proto::relay::{
+    CheckpointsRequest, RelayRedeemToken, RelayRegister, RemovedRequest, SessionsRequest, TryLevelRequest,
+};
 use pilothouse::proto::router::WatchRequest;
 use pilothouse::proto::router::controller_message::Kind;
 use pilothouse::proto::router::router_control_client::RouterControlClient;
@@ -204,6 +206,8 @@ async fn a_member_relays_nothing_in_the_name_of_another_one() {
         other.register(register).await.unwrap_err(),
         other.redeem_token(redeem).await.unwrap_err(),
         other.sessions(sessions).await.map(drop).unwrap_err(),
+        other.checkpoints(CheckpointsRequest { header: header.clone() }).await.map(drop).unwrap_err(),
+        other.try_level(TryLevelRequest { header: header.clone(), level: 3 }).await.map(drop).unwrap_err(),
         other.removed(RemovedRequest { header }).await.unwrap_err(),
     ] {
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
