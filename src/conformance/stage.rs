@@ -296,6 +296,7 @@ fn refuse(line: &Line, ours: bool) {
         supported_min: 1,
         supported_max: 2,
         retry_after_ms: 1_000,
+        ..Refused::default()
     };
     let _ = line.try_send(Ok(ControllerMessage { kind: Some(Kind::Refused(refused)) }));
 }

@@ -267,7 +267,8 @@ impl ControlPlane for Backend {
     fn standing(&self) -> Result<Standing, NotServing> {
         let (cluster, me) = self.serves()?;
         let protocols = self.node.read(crate::domain::state::ClusterState::protocols);
-        Ok(Standing { cluster, me, dialect: Dialect { protocols, capabilities: Default::default() } })
+        let dialect = Dialect { protocols, capabilities: Default::default(), needs: Default::default() };
+        Ok(Standing { cluster, me, dialect })
     }
 
     fn seat(&self, session: Arc<LiveSession>) -> Result<Seat, NotServing> {

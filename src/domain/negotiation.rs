@@ -130,6 +130,8 @@ pub struct Dialect {
     pub protocols: ProtocolRange,
     /// Optional abilities by name; unknown names are ignored by whoever does not know them.
     pub capabilities: BTreeSet<String>,
+    /// Abilities that the other side must have: without one of them there is nothing to talk about.
+    pub needs: BTreeSet<String>,
 }
 
 /// What both sides will use.
@@ -141,37 +143,68 @@ pub struct Agreed {
     pub capabilities: BTreeSet<String>,
 }
 
-/// No version is common. The router keeps its list and its other sessions.
+/// Why the two do not come together. The router keeps its list and its other sessions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no common protocol: this cluster serves {ours}, the router speaks {theirs}; {}", self.hint())]
-pub struct Incompatible {
-    /// What the cluster serves.
-    pub ours: ProtocolRange,
-    /// What the router speaks.
-    pub theirs: ProtocolRange,
+pub enum Incompatible {
+    /// No version is common.
+    #[error("no common protocol: this cluster serves {ours}, the router speaks {theirs}")]
+    Protocol {
+        /// What the cluster serves.
+        ours: ProtocolRange,
+        /// What the router speaks.
+        theirs: ProtocolRange,
+    },
+    /// The router needs what the cluster does not have.
+    #[error("this cluster has not what the router needs: {}; it has {}", listed(missing), listed(ours))]
+    Capability {
+        /// What is missing.
+        missing: BTreeSet<String>,
+        /// What the cluster has.
+        ours: BTreeSet<String>,
+    },
 }
 
 impl Incompatible {
+    /// Stable name. Appended, never edited.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Protocol { .. } => "no_common_protocol",
+            Self::Capability { .. } => "missing_capability",
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
-        if self.theirs.max < self.ours.min {
-            "upgrade the router"
-        } else {
-            "upgrade the controllers, or start the router with an older protocol"
+        match self {
+            Self::Protocol { ours, theirs } if theirs.max < ours.min => "upgrade the router",
+            Self::Protocol { .. } => "upgrade the controllers, or start the router with an older protocol",
+            Self::Capability { .. } => "upgrade the controllers, or start the router without what needs it",
         }
     }
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Picks the newest common version and the common capabilities.
 ///
 /// # Errors
-/// [`Incompatible`] with both ranges when there is no common version.
+/// [`Incompatible`], with what both sides have.
 pub fn negotiate(ours: &Dialect, theirs: &Dialect) -> Result<Agreed, Incompatible> {
     let common = ours
         .protocols
         .intersect(theirs.protocols)
-        .ok_or(Incompatible { ours: ours.protocols, theirs: theirs.protocols })?;
+        .ok_or(Incompatible::Protocol { ours: ours.protocols, theirs: theirs.protocols })?;
+    let missing: BTreeSet<_> = theirs.needs.difference(&ours.capabilities).cloned().collect();
+    if !missing.is_empty() {
+        return Err(Incompatible::Capability { missing, ours: ours.capabilities.clone() });
+    }
     let capabilities = ours.capabilities.intersection(&theirs.capabilities).cloned().collect();
     Ok(Agreed { protocol: common.max(), capabilities })
 }

@@ -79,8 +79,9 @@ async fn round(node: &Node, raft: &RaftHandle, term: &mut Term) {
         term.announced_at = Some(Instant::now());
         announce(node).await;
     }
-    if term.checkpoint_at.is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY) && node.read(|state| state.level.is_some())
-    {
+    // Whatever was announced meanwhile was hashed as well; a quiet term begins with what the one before has hashed.
+    let since = *term.checkpoint_at.get_or_insert_with(Instant::now);
+    if since.elapsed() >= CHECKPOINT_EVERY && node.read(|state| state.level.is_some()) {
         term.checkpoint_at = Some(Instant::now());
         // Should it fail, the next one comes in a while, and whoever raises a level takes one first.
         let _ = node.take_checkpoint().await;

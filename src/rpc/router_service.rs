@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::control_plane::{ControlPlane, NotServing, Seat};
 use super::convert::registration;
 use super::guard::{caller, not_his};
 use super::router_session;
 use super::session::Farewell;
-use super::status::refusal;
 use crate::domain::ids::RouterId;
 use crate::domain::negotiation::{Dialect, ProtocolVersion, negotiate};
 use crate::proto::router::router_control_server::{RouterControl, RouterControlServer};
@@ -106,10 +105,9 @@ impl<P: ControlPlane> RouterControl for RouterService<P> {
             return Err(not_his(&caller, &format!("router {router}")));
         }
         let protocols = registration::protocols(request.protocol_min, request.protocol_max)?;
-        let theirs = Dialect { protocols, capabilities: Default::default() };
+        let theirs = Dialect { protocols, capabilities: Default::default(), needs: Default::default() };
         let standing = self.plane.standing()?;
-        let agreed = negotiate(&standing.dialect, &theirs)
-            .map_err(|why| refusal(Code::FailedPrecondition, "no_common_protocol", why.to_string(), ""))?;
+        let agreed = negotiate(&standing.dialect, &theirs)?;
         let seat = self.plane.seat_watcher(router.as_ref())?;
         let plane = self.plane.clone();
         let banned = async move {

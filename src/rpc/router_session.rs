@@ -77,7 +77,8 @@ async fn open<P: ControlPlane>(
         return Err(Err(not_his(caller, &format!("router {}", opening.router))));
     }
     let standing = plane.standing().map_err(|why| Ok(convert::not_serving(why)))?;
-    let agreed = negotiate(&standing.dialect, &opening.dialect).map_err(|why| Ok(convert::incompatible(&why)))?;
+    let agreed = negotiate(&standing.dialect, &opening.dialect)
+        .map_err(|why| Ok(convert::incompatible(&why, standing.dialect.protocols)))?;
     let Opening { router, boot, software_version, held, .. } = opening;
     let live = Arc::new(LiveSession::new(router, boot, &software_version, agreed.protocol, held));
     let seat = plane.seat(live.clone()).map_err(|why| Ok(convert::not_serving(why)))?;

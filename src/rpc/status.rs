@@ -12,6 +12,7 @@ use super::control_plane::{AdminError, NotServing, RegisterError};
 use super::convert::InvalidRequest;
 use super::enrolment_service::EnrolmentError;
 use crate::domain::command::RegistrationRefusal;
+use crate::domain::negotiation::Incompatible;
 use crate::domain::upgrade::Blocker;
 
 /// Stable name of the reason.
@@ -21,6 +22,10 @@ const HINT: &str = "pilothouse-hint";
 
 /// When to try again, in milliseconds from now.
 const RETRY_AFTER: &str = "pilothouse-retry-after-ms";
+/// The router protocols that are served.
+const SUPPORTED: &str = "pilothouse-supported";
+/// The router protocols that were offered.
+const OFFERED: &str = "pilothouse-offered";
 /// What to do about controllers that have no certificates.
 const NO_TRUST: &str = "give the controllers certificates (`pilothouse pki init`): a token says whom to trust";
 /// What to do about a ban.
@@ -187,6 +192,21 @@ impl From<EnrolmentError> for Status {
     }
 }
 
+impl From<Incompatible> for Status {
+    /// What both sides speak is metadata as well: `pilothouse-supported` and `pilothouse-offered`, each `MIN-MAX`.
+    fn from(why: Incompatible) -> Self {
+        let mut status = refusal(Code::FailedPrecondition, why.code(), why.to_string(), why.hint());
+        if let Incompatible::Protocol { ours, theirs } = why {
+            for (key, range) in [(SUPPORTED, ours), (OFFERED, theirs)] {
+                if let Ok(value) = format!("{}-{}", range.min(), range.max()).parse() {
+                    status.metadata_mut().insert(key, value);
+                }
+            }
+        }
+        status
+    }
+}
+
 impl From<InvalidRequest> for Status {
     fn from(why: InvalidRequest) -> Self {
         refusal(Code::InvalidArgument, "invalid", why.to_string(), "")
@@ -263,6 +283,20 @@ impl From<AdminError> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_both_sides_speak_is_said_to_programs_and_people() {
+        use crate::domain::negotiation::{ProtocolRange, ProtocolVersion};
+        let [ours, theirs] = [(1, 2), (7, 9)].map(|(min, max)| {
+            let version = |number| ProtocolVersion::new(number).unwrap();
+            ProtocolRange::new(version(min), version(max)).unwrap()
+        });
+        let status = Status::from(Incompatible::Protocol { ours, theirs });
+        assert_eq!(reason_of(&status), Some("no_common_protocol"));
+        let said = [SUPPORTED, OFFERED].map(|key| status.metadata().get(key).unwrap().to_str().unwrap());
+        assert_eq!(said, ["1-2", "7-9"]);
+        assert!(status.message().contains("serves 1 to 2") && status.message().contains("speaks 7 to 9"), "{status}");
+    }
 
     #[test]
     fn when_to_try_again_is_said_to_programs_and_people() {

@@ -30,15 +30,21 @@ fn answer(question: &Question) -> String {
         "negotiate" => {
             let dialect = |side: &str| {
                 let (min, max) = question.get(side).unwrap().split_once('-').unwrap();
-                let capabilities = question.get(&format!("{side}-can")).into_iter().flat_map(|can| can.split(','));
+                let names = |key: &str| {
+                    let names = question.get(&format!("{side}-{key}")).into_iter().flat_map(|names| names.split(','));
+                    names.map(ToOwned::to_owned).collect::<BTreeSet<_>>()
+                };
                 Dialect {
                     protocols: range(min.parse().unwrap(), max.parse().unwrap()).unwrap(),
-                    capabilities: capabilities.map(ToOwned::to_owned).collect::<BTreeSet<_>>(),
+                    capabilities: names("can"),
+                    needs: names("needs"),
                 }
             };
             match negotiate(&dialect("cluster"), &dialect("router")) {
                 Ok(agreed) => format!("protocol {}, capabilities {:?}\n", agreed.protocol, agreed.capabilities),
-                Err(incompatible) => format!("refused: {incompatible}\n"),
+                Err(incompatible) => {
+                    format!("refused ({}): {incompatible}; {}\n", incompatible.code(), incompatible.hint())
+                }
             }
         }
         "delay" => {

@@ -47,7 +47,7 @@ pub(super) enum DialError {
     #[error("it ended the session before it began: {0}")]
     Ended(String),
     #[error("it refused the hello ({}): {}; {}", .0.reason, .0.message, .0.hint)]
-    Refused(Refused),
+    Refused(Box<Refused>),
     #[error("it is controller {0}, which was removed from the cluster: stop it")]
     Retired(ControllerId),
     #[error("its welcome cannot be used: {0}")]
@@ -92,7 +92,7 @@ async fn greet(
     let mut incoming = client.session(ReceiverStream::new(messages)).await.map_err(ended)?.into_inner();
     let welcome = match incoming.message().await.map_err(ended)?.and_then(|message| message.kind) {
         Some(Kind::Welcome(welcome)) => welcome,
-        Some(Kind::Refused(refused)) => return Err(DialError::Refused(refused)),
+        Some(Kind::Refused(refused)) => return Err(DialError::Refused(Box::new(refused))),
         Some(_) => return Err(DialError::Invalid("its first message is neither Welcome nor Refused")),
         None => return Err(DialError::Ended("the stream ended".into())),
     };
@@ -129,6 +129,7 @@ fn hello(context: &Context) -> Hello {
         capabilities: Vec::new(),
         held: context.lists.borrow().as_ref().map(|held| held.held_version().into()),
         trust_floor: None,
+        required_capabilities: Vec::new(),
     }
 }
 

@@ -196,8 +196,17 @@ fn say_nobody_answers(context: &Context, attempt: u32) {
 
 /// A label of a metric is one of a fixed set, whatever a controller says.
 fn known_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 8] =
-        ["no_common_protocol", "not_ready", "not_member", "invalid", "draining", "full", "no_hello", "banned"];
+    const REASONS: [&str; 9] = [
+        "no_common_protocol",
+        "missing_capability",
+        "not_ready",
+        "not_member",
+        "invalid",
+        "draining",
+        "full",
+        "no_hello",
+        "banned",
+    ];
     REASONS.into_iter().find(|known| *known == reason).unwrap_or("other")
 }
 

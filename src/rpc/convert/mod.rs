@@ -53,6 +53,9 @@ pub enum InvalidRequest {
         /// Why it is none.
         reason: InvalidEndpoint,
     },
+    /// Capabilities that are required, too many or with too long names.
+    #[error("more than 64 capabilities are required, or one has a name of more than 64 bytes")]
+    Capabilities,
     /// A feature level of 0 where there must be one.
     #[error("the feature level is 0")]
     Level,

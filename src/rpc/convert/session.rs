@@ -20,6 +20,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const BANNED_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Most capabilities that are looked at.
 const CAPABILITIES_MAX: usize = 64;
+/// Longest name of one, in bytes.
+const CAPABILITY_BYTES_MAX: usize = 64;
 
 /// A hello that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +50,18 @@ pub fn opening(hello: wire::Hello) -> Result<Opening, InvalidRequest> {
         dialect: Dialect {
             protocols: registration::protocols(hello.protocol_min, hello.protocol_max)?,
             capabilities: hello.capabilities.into_iter().take(CAPABILITIES_MAX).collect::<BTreeSet<_>>(),
+            needs: needs(hello.required_capabilities)?,
         },
         held: hello.held.as_ref().and_then(held_from_wire),
     })
+}
+
+/// What is left out of these would not be refused, so too many are an error.
+fn needs(names: Vec<String>) -> Result<BTreeSet<String>, InvalidRequest> {
+    if names.len() > CAPABILITIES_MAX || names.iter().any(|name| name.len() > CAPABILITY_BYTES_MAX) {
+        return Err(InvalidRequest::Capabilities);
+    }
+    Ok(names.into_iter().collect())
 }
 
 /// The session begins.
@@ -66,10 +77,19 @@ pub fn welcome(standing: &Standing, agreed: &Agreed, leader: LeaderSight, heartb
     })
 }
 
-/// No common protocol: both ranges, and what to do.
+/// What both sides have, and what to do.
 #[must_use]
-pub fn incompatible(why: &Incompatible) -> Kind {
-    Kind::Refused(refused("no_common_protocol", why.to_string(), why.hint(), Some(why.ours)))
+pub fn incompatible(why: &Incompatible, served: ProtocolRange) -> Kind {
+    let refused = refused(why.code(), why.to_string(), why.hint(), Some(served));
+    Kind::Refused(match why {
+        Incompatible::Protocol { theirs, .. } => {
+            wire::Refused { offered_min: theirs.min().get(), offered_max: theirs.max().get(), ..refused }
+        }
+        Incompatible::Capability { missing, ours } => {
+            let (missing, ours) = (missing.iter().cloned().collect(), ours.iter().cloned().collect());
+            wire::Refused { missing_capabilities: missing, capabilities: ours, ..refused }
+        }
+    })
 }
 
 /// An unusable hello.
@@ -101,7 +121,7 @@ fn refused(reason: &str, message: String, hint: &str, ours: Option<ProtocolRange
         hint: hint.to_owned(),
         supported_min: ours.min().get(),
         supported_max: ours.max().get(),
-        retry_after_ms: 0,
+        ..wire::Refused::default()
     }
 }
 

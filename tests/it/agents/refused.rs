@@ -47,3 +47,18 @@ async fn a_banned_router_keeps_its_list_and_its_other_sessions_and_goes_on_tryin
     .await;
     router.stop().await;
 }
+
+#[tokio::test]
+async fn a_router_that_one_controller_has_nothing_in_common_with_keeps_its_list_and_its_other_session() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, foreign) = (Controller::start(1, Manner::Proper).await, Controller::start(2, Manner::Foreign).await);
+    one.offers(offer(1, CLUSTER, 5, &[(1, &one.endpoint), (2, &foreign.endpoint)])).await;
+    let router = agent(directory.path(), &[&foreign.endpoint, &one.endpoint], 2).await;
+    becomes(&router, "on the other one, and refused again and again", |status| {
+        foreign.dials() > 3 && open(status) == [1] && holds(status, "1.5") && status.registered
+    })
+    .await;
+    one.offers(offer(2, CLUSTER, 6, &[(1, &one.endpoint)])).await;
+    becomes(&router, "it follows the list all the same", |status| holds(status, "1.6") && open(status) == [1]).await;
+    router.stop().await;
+}

@@ -12,7 +12,7 @@ use pilothouse::proto::router::listed_controller::Role;
 use pilothouse::proto::router::router_control_server::{RouterControl, RouterControlServer};
 use pilothouse::proto::router::router_message::Kind as FromRouter;
 use pilothouse::proto::router::{
-    ControllerHeartbeat, ControllerList, ControllerMessage, ListUpdate, ListVersion, ListedController, Nack,
+    ControllerHeartbeat, ControllerList, ControllerMessage, ListUpdate, ListVersion, ListedController, Nack, Refused,
     RegisterRequest, RegisterResponse, RouterMessage, VoterSet, WatchRequest, Welcome,
 };
 use pilothouse::rpc::list_codec;
@@ -37,6 +37,8 @@ pub(super) enum Manner {
     Old,
     /// Never answers a hello.
     Mute,
+    /// Refuses every hello: of a version that has nothing in common with the router.
+    Foreign,
 }
 
 #[derive(Clone)]
@@ -243,6 +245,18 @@ impl RouterControl for Service {
         let mut incoming = request.into_inner();
         let (session, messages) = mpsc::channel(MESSAGES_MAX);
         *self.state.dials.lock().unwrap() += 1;
+        if self.manner == Manner::Foreign {
+            let refused = Refused {
+                reason: "no_common_protocol".into(),
+                message: "no common protocol: this cluster serves 7 to 9, the router speaks 1 to 2".into(),
+                hint: "upgrade the router".into(),
+                supported_min: 7,
+                supported_max: 9,
+                ..Refused::default()
+            };
+            session.try_send(Ok(ControllerMessage { kind: Some(Kind::Refused(refused)) })).unwrap();
+            return Ok(Response::new(Box::pin(ReceiverStream::new(messages))));
+        }
         if self.manner != Manner::Mute {
             let old = self.manner == Manner::Old;
             let welcome = Welcome {

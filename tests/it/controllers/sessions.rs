@@ -102,6 +102,14 @@ async fn unusable_hellos_are_refused_in_the_protocols_own_words() {
     let refused = Session::open(port, newer).await.refused().await;
     assert_eq!((refused.reason.as_str(), refused.supported_min, refused.supported_max), ("no_common_protocol", 1, 2));
     assert!(refused.message.contains("7 to 9") && !refused.hint.is_empty());
+    assert_eq!((refused.offered_min, refused.offered_max), (7, 9));
+    let needy = Hello { required_capabilities: vec!["endorsed-lists".into()], ..hello("edge-1", 1) };
+    let refused = Session::open(port, needy).await.refused().await;
+    assert_eq!((refused.reason.as_str(), refused.supported_min, refused.supported_max), ("missing_capability", 1, 2));
+    assert_eq!(refused.missing_capabilities, ["endorsed-lists"]);
+    assert!(refused.message.contains("endorsed-lists") && !refused.hint.is_empty(), "{refused:?}");
+    let many = Hello { required_capabilities: (0..65).map(|n| n.to_string()).collect(), ..hello("edge-1", 1) };
+    assert_eq!(Session::open(port, many).await.refused().await.reason, "invalid");
 
     let mut early = Session::silent(port).await;
     early.say(Says::Heartbeat(RouterHeartbeat::default())).await;

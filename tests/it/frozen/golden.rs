@@ -143,7 +143,8 @@ fn from_controllers() -> Vec<(&'static str, Vec<u8>)> {
         supported_max,
         retry_after_ms,
     };
-    let refused_now = now::Refused { reason, message, hint, supported_min, supported_max, retry_after_ms };
+    let refused_now =
+        now::Refused { reason, message, hint, supported_min, supported_max, retry_after_ms, ..Default::default() };
     let (reason, hint) = (text("draining"), text("go elsewhere"));
     let goodbye = frozen::Goodbye { reason: reason.clone(), hint: hint.clone(), retry_after_ms };
     let goodbye_now = now::Goodbye { reason, hint, retry_after_ms };
