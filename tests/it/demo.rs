@@ -254,13 +254,57 @@ fn a_tour_whose_step_does_not_hold_ends_with_1() {
 }
 
 #[test]
-fn a_tour_without_a_majority_after_its_kill_is_wrong_usage() {
+fn a_tour_and_a_scenario_with_numbers_that_cannot_work_are_wrong_usage() {
     let temporary = tempfile::tempdir().unwrap();
-    for arguments in [&["--tour", "--controllers", "2"][..], &["--tour", "--routers", "0"], &["--base-port", "32000"]] {
+    for arguments in [
+        &["--tour", "--controllers", "2"][..],
+        &["--tour", "--routers", "0"],
+        &["--base-port", "32000"],
+        &["--scenario", "incident", "--controllers", "4"],
+        &["--scenario", "incident", "--routers", "0"],
+        &["--scenario", "incident", "--tour"],
+        &["--scenario", "nonsense"],
+    ] {
         let mut demo = Demo::start(arguments, temporary.path());
         assert_eq!(demo.exit_code(), Some(2), "{arguments:?}");
     }
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_incident_strands_the_router_without_guards_and_not_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, base) = (folder.path().join("data"), base_port(15_300..15_400));
+    let arguments = ["--scenario", "incident", "--base-port", &base.to_string(), "--data-dir", data.to_str().unwrap()];
+    let mut demo = Demo::start(&arguments, folder.path());
+    demo.await_lines(vec![
+        "hears 3 controllers",
+        "a newer list with 0 controllers: taken",
+        "answered NACK (empty)",
+        "refuses to start",
+        "starts with list 1.1 from its disk",
+        "controller-4 joins",
+        "verdict: the router of 1.3.1 is lost",
+        "ours kept its list, is served",
+    ]);
+    assert_eq!(demo.exit_code(), Some(0));
+    assert_eq!(std::fs::read(data.join("router-1.3.1").join("controllers")).unwrap(), b"", "what it saved is lost");
+    assert!(std::fs::metadata(data.join("router-1").join("data").join("list.current")).unwrap().len() > 0);
+    assert_eq!(pids(&data), []);
+}
+
+#[test]
+fn an_incident_that_goes_otherwise_ends_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, base) = (folder.path().join("data"), base_port(1_100..1_200));
+    // The other router was lost before: that is not the story.
+    std::fs::create_dir_all(data.join("router-1.3.1")).unwrap();
+    std::fs::write(data.join("router-1.3.1").join("controllers"), "").unwrap();
+    let arguments = ["--scenario", "incident", "--base-port", &base.to_string(), "--data-dir", data.to_str().unwrap()];
+    let mut demo = Demo::start(&arguments, folder.path());
+    demo.await_lines(vec!["1/4", "all ended in order"]);
+    assert_eq!(demo.exit_code(), Some(1));
+    assert_eq!(pids(&data), []);
 }
 
 fn only_folder(parent: &Path) -> PathBuf {

@@ -225,7 +225,7 @@ mod tests {
         let (mut children, layout) = children(folder.path(), slow);
         children.start(&layout, UNIT).unwrap();
         let log = || std::fs::read_to_string(layout.log_of(UNIT)).unwrap_or_default();
-        let ready = crate::cli::demo::tour::wait::until(STOP_DEADLINE, async || {
+        let ready = crate::cli::demo::wait::until(STOP_DEADLINE, async || {
             anyhow::ensure!(log().contains("ready"), "not ready");
             Ok(())
         });

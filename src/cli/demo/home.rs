@@ -73,7 +73,7 @@ impl Home {
         let lock = lock(&folder)?;
         let record = remembered(&folder)?;
         if wish.fresh && record.is_some() {
-            bail!("{} is not empty: the tour begins with a new cluster; give it a new folder", folder.display());
+            bail!("{} is not empty: this begins with a new cluster; give it a new folder", folder.display());
         }
         let base_port = base_port(wish, record.as_ref(), &folder)?;
         let layout = laid_out(wish, folder, base_port);
@@ -117,7 +117,7 @@ fn given(folder: &Path) -> anyhow::Result<PathBuf> {
     anyhow::ensure!(folder.to_str().is_some(), "{} is not a UTF-8 path: give another --data-dir", folder.display());
     let ours = |name: &str| {
         let child = name.strip_prefix("controller-").or_else(|| name.strip_prefix("router-"));
-        let known = [RECORD, LOCK, names::AUTHORITY, names::UNFINISHED_AUTHORITY, names::ADMIN];
+        let known = [RECORD, LOCK, names::AUTHORITY, names::UNFINISHED_AUTHORITY, names::ADMIN, names::UNGUARDED];
         known.contains(&name) || child.is_some_and(|number| number.parse::<u16>().is_ok())
     };
     for entry in std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {

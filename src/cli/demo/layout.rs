@@ -27,6 +27,8 @@ pub(crate) mod names {
     pub(crate) const UNFINISHED_AUTHORITY: &str = "ca.new";
     /// What whoever asks controllers needs.
     pub(crate) const ADMIN: &str = "admin";
+    /// A router without guards, which the incident is replayed with; its id too.
+    pub(crate) const UNGUARDED: &str = "router-1.3.1";
 }
 
 /// The plan of a demo.

@@ -1,5 +1,5 @@
-//! `pilothouse demo`: a whole cluster and its routers as child processes on this host, and the tour that shows what
-//! they promise.
+//! `pilothouse demo`: a whole cluster and its routers as child processes on this host, the tour that shows what they
+//! promise, and scenarios that tell one story each.
 //!
 //! It is a user of the product like any other: what it knows, it asks the public interfaces.
 //!
@@ -7,22 +7,28 @@
 //! home ── folder, lock, ports     layout ── names, ports, folders, configurations (pure)
 //! credentials ── certificates     children, log ── processes, and their logs, bounded
 //! observe, http ── asks           view ──── what was answered (plain values)
-//! narrate ── view, view -> sentences (pure)      tour ── the steps and their checks
+//! narrate ── view, view -> sentences (pure)      tour, scenario ── the steps and their checks
+//! imposter ─ a controller that went bad           prober ── writes, and when they were acknowledged
 //! ```
 
+mod change;
 mod children;
 mod credentials;
 mod home;
 mod http;
+mod imposter;
 mod layout;
 mod log;
 mod narrate;
 mod observe;
+mod prober;
+mod scenario;
 mod stage;
 mod stop;
 mod summary;
 mod tour;
 mod view;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +42,7 @@ use super::failure::Failure;
 use children::Children;
 use home::{Home, Wish};
 use layout::{BASE_PORT_END, BASE_PORT_MIN, CONTROLLERS_MAX, ROUTERS_MAX, Unit};
+pub use scenario::Scenario;
 use stage::Stage;
 use stop::StopSignals;
 use view::ClusterView;
@@ -70,60 +77,113 @@ pub struct DemoArguments {
     /// Show the main job unattended, check every step, and end: 0 only if all of them held
     #[arg(long)]
     pub tour: bool,
+    /// Tell one story unattended, judge it, and end: 0 only if it ended as it should
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "tour")]
+    pub scenario: Option<Scenario>,
 }
 
-/// Runs a demo until it is told to end, or the tour is over. Leaves no process and no temporary file behind.
+/// What a demo shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Show {
+    /// What happens, until it is told to end.
+    Life,
+    /// The steps of the tour.
+    Tour,
+    /// A story.
+    Story(Scenario),
+}
+
+/// Runs a demo until it is told to end, or what it shows is over. Leaves no process and no temporary file behind.
 ///
 /// # Errors
-/// [`Failure`] when the demo cannot begin, or a step of the tour did not hold.
+/// [`Failure`] when the demo cannot begin, or something did not happen as it should have.
 pub async fn run(arguments: &DemoArguments) -> Result<ExitStatus, Failure> {
-    if arguments.tour && (arguments.controllers < tour::CONTROLLERS_MIN || arguments.routers < 1) {
-        return Err(Failure::usage(format!(
-            "the tour kills a controller, so it needs at least {} of them, and a router",
-            tour::CONTROLLERS_MIN
-        ))
-        .hint("leave --controllers and --routers out"));
-    }
+    let what = arguments.show();
+    what.fits(arguments)?;
     let mut signals = StopSignals::catch()?;
-    let home = Home::settle(&wish(arguments))?;
+    let home = Home::settle(&wish(arguments, what))?;
     let children = Children::new(std::env::current_exe().context("find this program's file")?);
     let called = std::env::args().next().unwrap_or_else(|| "pilothouse".to_owned());
     let mut stage = Stage::new(home.layout.clone(), children, called);
     let shown = tokio::select! {
-        shown = show(&mut stage, arguments.tour) => shown,
-        () = signals.next() => asked_to_end(arguments.tour),
+        shown = show(&mut stage, what) => shown,
+        () = signals.next() => what.asked_to_end(),
     };
     end(&mut stage, &home, &mut signals).await;
     home.leave()?;
     shown.map(|()| ExitStatus::Done).map_err(Failure::from)
 }
 
-fn wish(arguments: &DemoArguments) -> Wish {
+impl DemoArguments {
+    const fn show(&self) -> Show {
+        match (self.tour, self.scenario) {
+            (true, _) => Show::Tour,
+            (false, Some(scenario)) => Show::Story(scenario),
+            (false, None) => Show::Life,
+        }
+    }
+}
+
+impl Show {
+    /// Whether there are as many controllers and routers as it needs.
+    fn fits(self, arguments: &DemoArguments) -> Result<(), Failure> {
+        let DemoArguments { controllers, routers, .. } = *arguments;
+        let wrong = match self {
+            Self::Tour if controllers < tour::CONTROLLERS_MIN || routers < 1 => {
+                let least = tour::CONTROLLERS_MIN;
+                format!("the tour kills a controller, so it needs at least {least} of them, and a router")
+            }
+            Self::Story(_) if controllers != scenario::CONTROLLERS || routers < 1 => {
+                format!("a scenario is about {} controllers, and a router", scenario::CONTROLLERS)
+            }
+            Self::Life | Self::Tour | Self::Story(_) => return Ok(()),
+        };
+        Err(Failure::usage(wrong).hint("leave --controllers and --routers out"))
+    }
+
+    /// How many controllers may join meanwhile.
+    const fn extra(self) -> u16 {
+        match self {
+            Self::Life => 0,
+            Self::Tour => tour::EXTRA_CONTROLLERS,
+            Self::Story(_) => scenario::EXTRA_CONTROLLERS,
+        }
+    }
+
+    /// A demo that was asked to end has done its work; a tour or a story has not.
+    fn asked_to_end(self) -> anyhow::Result<()> {
+        anyhow::ensure!(self == Self::Life, "it was asked to end before its last step");
+        Ok(())
+    }
+}
+
+fn wish(arguments: &DemoArguments, what: Show) -> Wish {
     Wish {
         folder: arguments.data_dir.clone(),
         base_port: arguments.base_port,
         controllers: arguments.controllers,
         routers: arguments.routers,
         secure: !arguments.insecure,
-        extra: if arguments.tour { tour::EXTRA_CONTROLLERS } else { 0 },
-        fresh: arguments.tour,
+        extra: what.extra(),
+        fresh: what != Show::Life,
     }
 }
 
-/// A demo that was asked to end has done its work; a tour has not.
-fn asked_to_end(tour: bool) -> anyhow::Result<()> {
-    anyhow::ensure!(!tour, "the tour was asked to end before its last step");
-    Ok(())
-}
-
-async fn show(stage: &mut Stage, tour: bool) -> anyhow::Result<()> {
-    stage.open()?;
+async fn show(stage: &mut Stage, what: Show) -> anyhow::Result<()> {
+    let choice = match what {
+        Show::Story(scenario) => scenario.choice(),
+        Show::Life | Show::Tour => stage.layout.usual_choice(),
+    };
+    stage.open(&choice)?;
     stage.print(&summary::listeners(&stage.layout))?;
-    if tour {
-        return tour::run(stage).await;
+    match what {
+        Show::Tour => tour::run(stage).await,
+        Show::Story(scenario) => scenario.run(stage).await,
+        Show::Life => {
+            stage.print(&format!("\n{}", summary::suggestions(&stage.layout, &stage.program)))?;
+            tell(stage).await
+        }
     }
-    stage.print(&format!("\n{}", summary::suggestions(&stage.layout, &stage.program)))?;
-    tell(stage).await
 }
 
 /// Tells what happens, for ever, and starts again whatever ends.

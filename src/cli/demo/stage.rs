@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -45,7 +45,7 @@ impl Stage {
     }
 
     /// Starts the founders and the routers, each with its certificate.
-    pub(crate) fn open(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn open(&mut self, choice: &RouterChoice) -> anyhow::Result<()> {
         self.security = credentials::prepare(&self.layout)?;
         // All of them before the first process: the founders wait for each other.
         self.layout.units().into_iter().try_for_each(|unit| credentials::of_unit(&self.layout, unit))?;
@@ -53,7 +53,7 @@ impl Stage {
         for unit in self.layout.units() {
             match unit {
                 Unit::Controller(number) => self.start_controller(number, Entry::Founds)?,
-                Unit::Router(number) => self.start_router(number, &self.layout.usual_choice())?,
+                Unit::Router(number) => self.start_router(number, choice)?,
             }
         }
         Ok(())
@@ -130,6 +130,11 @@ impl Stage {
         let first = format!("{unit} ended ({status})");
         let told: Vec<String> = std::iter::once(first).chain(last).collect();
         told.join("\n")
+    }
+
+    /// How long after the start something happened.
+    pub(crate) fn since_start(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.began)
     }
 
     /// Says a sentence, with the time since the start.

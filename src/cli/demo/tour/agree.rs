@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::wait::until;
 use super::{Tour, checks};
+use crate::cli::demo::wait::until;
 
 /// From the last disturbance to agreement.
 const AGREE_DEADLINE: Duration = Duration::from_secs(15);

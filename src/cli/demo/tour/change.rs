@@ -1,54 +1,23 @@
-//! Changes of membership, as an operator asks for them.
-
-use std::time::Duration;
+//! Changes of membership, with what the tour knows of its members.
 
 use anyhow::Context as _;
 
 use super::Tour;
-use super::wait::until;
-use crate::cli::demo::layout::{Entry, Unit};
-use crate::cli::demo::observe::admin_endpoint;
-use crate::proto::admin::ChangeRequest;
+use crate::cli::demo::layout::Unit;
 use crate::proto::admin::change_request::Change;
-use crate::proto::admin::{AddMember, ChangeProgress};
-use crate::rpc::client::AdminClient;
-
-/// From the start of a blank controller to its first answer.
-const START_DEADLINE: Duration = Duration::from_secs(10);
-/// One change, from the question to `done`.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(15);
 
 impl Tour<'_> {
-    /// Makes a change and waits until it is done. Returns whom it was about.
-    async fn change(&mut self, change: Change) -> anyhow::Result<u64> {
-        let asked = format!("{change:?}");
-        let request = ChangeRequest { change: Some(change), wait: true };
-        let client = self.stage.admin().await?;
-        let done = tokio::time::timeout(CHANGE_DEADLINE, carry_out(client, request)).await;
-        let done = done.with_context(|| format!("within {CHANGE_DEADLINE:?}")).and_then(|done| done);
-        Ok(done.with_context(|| format!("change {asked}"))?.member)
-    }
-
     /// Starts a blank controller and adds it as a learner. Returns its id.
     pub(super) async fn add(&mut self, number: u16) -> anyhow::Result<u64> {
-        self.stage.start_controller(number, Entry::Joins)?;
-        let endpoint = admin_endpoint(&self.stage.layout, number);
-        let security = self.stage.security.clone();
-        let answers = async || {
-            Ok(AdminClient::connect(std::slice::from_ref(&endpoint), None, security.clone()).await.map(drop)?)
-        };
-        until(START_DEADLINE, answers).await.with_context(|| format!("controller-{number} was started"))?;
-        let peer = self.stage.layout.endpoint(self.stage.layout.ports(number).peer).to_string();
-        let id = self.change(Change::Add(AddMember { peer })).await?;
+        let id = self.stage.add(number).await?;
         self.members.insert(number, id);
-        self.stage.asked.insert(number);
         self.stage.write_client_config(self.members.keys().copied())?;
         Ok(id)
     }
 
     /// Gives a learner a vote.
     pub(super) async fn give_vote(&mut self, id: u64) -> anyhow::Result<()> {
-        self.change(Change::Promote(id)).await.map(drop)
+        self.stage.change(Change::Promote(id)).await.map(drop)
     }
 
     /// Removes a member, then stops its process. The question goes to another one.
@@ -56,20 +25,10 @@ impl Tour<'_> {
         let id = self.members.remove(&number).with_context(|| format!("controller-{number} is a member"))?;
         self.stage.asked.remove(&number);
         self.stage.reconnect();
-        self.change(Change::Remove(id)).await?;
+        self.stage.change(Change::Remove(id)).await?;
         self.stage.write_client_config(self.members.keys().copied())?;
         let obeyed = self.stage.children.stop(Unit::Controller(number)).await?;
         anyhow::ensure!(obeyed, "controller-{number} had to be killed");
         Ok(id)
     }
-}
-
-async fn carry_out(client: &mut AdminClient, request: ChangeRequest) -> anyhow::Result<ChangeProgress> {
-    let mut progress = client.change(request).await?;
-    while let Some(message) = progress.next().await? {
-        if message.done {
-            return Ok(message);
-        }
-    }
-    anyhow::bail!("the progress ended before the change was done")
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::prober::Prober;
-use super::wait::until;
 use super::{Tour, checks};
 use crate::cli::demo::credentials;
 use crate::cli::demo::layout::{Entry, Unit};
+use crate::cli::demo::prober::Prober;
+use crate::cli::demo::wait::until;
 
 /// From SIGKILL to the next leader, and from a restart to a controller that has caught up.
 const ELECTION_DEADLINE: Duration = Duration::from_secs(15);

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::checks::Restart;
-use super::wait::until;
 use super::{Tour, checks};
 use crate::cli::demo::layout::Unit;
+use crate::cli::demo::wait::until;
 
 /// The file that holds the newest list.
 const NEWEST_LIST: &str = "list.current";

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::wait::until;
 use super::{Tour, checks};
+use crate::cli::demo::wait::until;
 
 /// From the first process to a committed list.
 const FORM_DEADLINE: Duration = Duration::from_secs(20);

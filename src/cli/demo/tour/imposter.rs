@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::checks::Refused;
-use super::offer::{Claim, Imposter};
-use super::wait::until;
 use super::{Tour, checks};
 use crate::cli::demo::credentials;
+use crate::cli::demo::imposter::{Claim, Imposter};
 use crate::cli::demo::layout::{Entry, Unit};
+use crate::cli::demo::wait::until;
 
 /// From the appearance of the imposter to the router's answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);

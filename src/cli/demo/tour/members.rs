@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::wait::until;
 use super::{Tour, checks};
 use crate::cli::demo::layout::Unit;
 use crate::cli::demo::view::ClusterView;
+use crate::cli::demo::wait::until;
 
 /// From a committed change to its acknowledgement by all routers.
 const SEEN_DEADLINE: Duration = Duration::from_secs(10);

@@ -3,16 +3,13 @@
 
 mod agree;
 mod change;
-mod checks;
+pub(crate) mod checks;
 mod failover;
 mod files;
 mod form;
 mod imposter;
 mod members;
-mod offer;
-mod prober;
 mod stranded;
-pub(crate) mod wait;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

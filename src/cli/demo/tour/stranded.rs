@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::wait::until;
 use super::{REPLACEMENTS, Tour, checks};
 use crate::cli::demo::layout::RouterChoice;
+use crate::cli::demo::wait::until;
 
 /// From the start of the router to its agreement with the new cluster.
 const RESCUE_DEADLINE: Duration = Duration::from_secs(15);

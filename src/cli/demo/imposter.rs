@@ -1,5 +1,6 @@
 //! A controller that went bad, made by hand: it greets routers as a member of their cluster and offers them an empty
-//! list that claims to be newer than any other. This is the incident that the product answers.
+//! list that claims to be newer than any other, in sessions as protocol 2 and to whoever watches as protocol 1. This is
+//! the incident that the product answers.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -17,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::proto::router::router_control_server::{RouterControl, RouterControlServer};
 use crate::proto::router::{
-    ControllerList, ControllerMessage, Digest, ListUpdate, ListVersion, RegisterRequest, RegisterResponse,
+    ControllerList, ControllerMessage, FlatList, ListUpdate, ListVersion, RegisterRequest, RegisterResponse,
     RouterMessage, WatchRequest, Welcome, controller_message, router_message,
 };
 use crate::rpc::list_codec;
@@ -31,6 +32,8 @@ const MESSAGES_MAX: usize = 4;
 const HANDSHAKES_MAX: usize = 16;
 /// Longest that one of them may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// The protocol whose lists are flat.
+const FLAT: u32 = 1;
 /// The protocol whose lists are structured.
 const STRUCTURED: u32 = 2;
 /// How often the imposter says that both sides send heartbeats.
@@ -38,26 +41,26 @@ const HEARTBEAT_MS: u32 = 1_000;
 
 /// Whom the imposter claims to be.
 #[derive(Debug, Clone)]
-pub(super) struct Claim {
-    pub(super) controller_id: u64,
-    pub(super) cluster_id: Vec<u8>,
-    pub(super) epoch: u32,
+pub(crate) struct Claim {
+    pub(crate) controller_id: u64,
+    pub(crate) cluster_id: Vec<u8>,
+    pub(crate) epoch: u32,
 }
 
 /// An answer to the empty list: the reason of a NACK, or "ack".
-pub(super) type Answer = String;
+pub(crate) type Answer = String;
 
 /// A server that offers an empty list to whoever comes.
 #[derive(Debug)]
-pub(super) struct Imposter {
+pub(crate) struct Imposter {
     /// What routers answered.
-    pub(super) answers: mpsc::Receiver<Answer>,
+    pub(crate) answers: mpsc::Receiver<Answer>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Imposter {
     /// Takes the port of a controller that is gone.
-    pub(super) async fn start(port: u16, claim: Claim, security: Security) -> anyhow::Result<Self> {
+    pub(crate) async fn start(port: u16, claim: Claim, security: Security) -> anyhow::Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
         Ok(Self::serve(listener, claim, security))
@@ -94,8 +97,20 @@ struct EmptyList {
     answered: mpsc::Sender<Answer>,
 }
 
+impl Claim {
+    /// The index of the empty list, as protocol 1 writes it: that of its epoch and above every other.
+    pub(crate) fn flat_index(&self) -> u64 {
+        u64::from(self.epoch) << 32 | u64::from(u32::MAX)
+    }
+}
+
 impl EmptyList {
-    fn messages(&self) -> [controller_message::Kind; 2] {
+    fn flat(&self) -> ListUpdate {
+        let list = FlatList { addresses: Vec::new(), index: self.claim.flat_index() };
+        sealed(FLAT, list.encode_to_vec())
+    }
+
+    fn structured(&self) -> [controller_message::Kind; 2] {
         let Claim { controller_id, cluster_id, epoch } = self.claim.clone();
         let list = ControllerList {
             domain_tag: "pilothouse.list.2".to_owned(),
@@ -105,9 +120,6 @@ impl EmptyList {
             digest_scheme: 1,
             ..ControllerList::default()
         };
-        let list = bytes::Bytes::from(list.encode_to_vec());
-        let digest = list_codec::digest(&list);
-        let digest = Some(Digest { scheme: digest.scheme.0, value: digest.bytes.to_vec() });
         [
             controller_message::Kind::Welcome(Welcome {
                 protocol: STRUCTURED,
@@ -117,15 +129,15 @@ impl EmptyList {
                 heartbeat_ms: HEARTBEAT_MS,
                 ..Welcome::default()
             }),
-            controller_message::Kind::Update(ListUpdate {
-                nonce: 1,
-                protocol: STRUCTURED,
-                list,
-                digest,
-                ..ListUpdate::default()
-            }),
+            controller_message::Kind::Update(sealed(STRUCTURED, list.encode_to_vec())),
         ]
     }
+}
+
+/// A list with its digest: nothing is wrong with it but what it says.
+fn sealed(protocol: u32, list: Vec<u8>) -> ListUpdate {
+    let digest = Some(list_codec::digest(&list).into());
+    ListUpdate { nonce: 1, protocol, list: list.into(), digest, ..ListUpdate::default() }
 }
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -145,7 +157,7 @@ impl RouterControl for EmptyList {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut incoming = request.into_inner();
         let (outgoing, messages) = mpsc::channel(MESSAGES_MAX);
-        for kind in self.messages() {
+        for kind in self.structured() {
             let _ = outgoing.try_send(Ok(ControllerMessage { kind: Some(kind) }));
         }
         let answered = self.answered.clone();
@@ -167,16 +179,18 @@ impl RouterControl for EmptyList {
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented("sessions only"))
+        // Nothing follows, and the stream stays open.
+        let list = futures::stream::iter([Ok(self.flat())]).chain(futures::stream::pending());
+        Ok(Response::new(Box::pin(list)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::prober::channel;
     use super::*;
     use crate::cli::demo::credentials;
     use crate::cli::demo::layout::{Layout, Unit};
+    use crate::cli::demo::prober::channel;
     use crate::domain::acceptance::{Held, Offerer, Refusal, Verdict, decide};
     use crate::domain::controller_list::Defect;
     use crate::proto::router::Nack;
@@ -212,8 +226,15 @@ mod tests {
         let Some(controller_message::Kind::Update(update)) = session.message().await.unwrap().unwrap().kind else {
             panic!("no update")
         };
-        let verdict = decide(&Held::default(), &list_codec::offer(&update, Offerer::Unidentified));
-        assert!(matches!(verdict, Verdict::Refuse(Refusal::Defective(Defect::Empty))), "{verdict:?}");
+        let empty = |update: &ListUpdate| {
+            let verdict = decide(&Held::default(), &list_codec::offer(update, Offerer::Unidentified));
+            assert!(matches!(verdict, Verdict::Refuse(Refusal::Defective(Defect::Empty))), "{verdict:?}");
+        };
+        empty(&update);
+        let request = WatchRequest { router_id: "router-1".to_owned(), ..WatchRequest::default() };
+        let watched = client.watch(request).await.unwrap().into_inner().message().await.unwrap().unwrap();
+        empty(&watched);
+        assert_eq!(FlatList::decode(&*watched.list).unwrap().index, 2 * (1 << 32) - 1);
 
         let nack = Nack { nonce: update.nonce, reason: "empty".to_owned(), ..Nack::default() };
         outgoing.send(RouterMessage { kind: Some(router_message::Kind::Nack(nack)) }).await.unwrap();

@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a deadline: the only way in which the tour waits.
+//! Waiting for a condition, with a deadline: the only way in which a demo waits.
 
 use std::time::Duration;
 

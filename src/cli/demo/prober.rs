@@ -24,7 +24,7 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Runs until it is stopped or dropped.
 #[derive(Debug)]
-pub(super) struct Prober {
+pub(crate) struct Prober {
     acks_ms: Arc<Mutex<Vec<u64>>>,
     began: Instant,
     probes: Vec<JoinHandle<()>>,
@@ -32,7 +32,7 @@ pub(super) struct Prober {
 
 impl Prober {
     /// One probe a controller's port for routers, with routers of its own and how each of them speaks.
-    pub(super) fn start(ports: Vec<(Endpoint, Vec<(String, Security)>)>) -> Self {
+    pub(crate) fn start(ports: Vec<(Endpoint, Vec<(String, Security)>)>) -> Self {
         let (acks_ms, began) = (Arc::default(), Instant::now());
         let probe = |(endpoint, routers): (Endpoint, Vec<(String, Security)>)| {
             let routers = routers.into_iter().map(|(id, security)| (id, channel(endpoint.clone(), security)));
@@ -43,17 +43,17 @@ impl Prober {
     }
 
     /// The router ids of a probe, by number from 1.
-    pub(super) fn ids(number: usize) -> impl Iterator<Item = String> {
+    pub(crate) fn ids(number: usize) -> impl Iterator<Item = String> {
         (1..=PROBE_ROUTERS).map(move |router| format!("tour-probe-{number}-{router}"))
     }
 
     /// How many registrations were acknowledged.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.acks_ms.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// When registrations were acknowledged, and when the probes stopped: milliseconds since the start.
-    pub(super) fn stop(self) -> (Vec<u64>, u64) {
+    pub(crate) fn stop(self) -> (Vec<u64>, u64) {
         let ended = elapsed_ms(self.began);
         (self.acks_ms.lock().unwrap_or_else(PoisonError::into_inner).clone(), ended)
     }
@@ -66,7 +66,7 @@ impl Drop for Prober {
 }
 
 /// Connects when it is used, and again after each loss.
-pub(super) fn channel(to: Endpoint, security: Security) -> Channel {
+pub(crate) fn channel(to: Endpoint, security: Security) -> Channel {
     // Plain for tonic: the connector adds what is needed.
     tonic::transport::Endpoint::from_shared(to.plain().to_string())
         .expect("an endpoint is a URI")
