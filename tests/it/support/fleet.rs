@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::process::{PROGRAM, Process};
 use super::{SOON, eventually, expect, http, ports};
 
 /// Where a controller listens.
@@ -30,6 +30,8 @@ impl Ports {
 /// A process with its configuration, running or not.
 #[derive(Debug)]
 pub(crate) struct Unit {
+    /// What is run: this build, unless a test says otherwise.
+    pub(crate) program: PathBuf,
     kind: &'static str,
     pub(crate) config: PathBuf,
     log: PathBuf,
@@ -38,9 +40,13 @@ pub(crate) struct Unit {
 
 impl Unit {
     pub(crate) fn start(kind: &'static str, folder: &Path, name: &str, config: &str) -> Self {
-        let path = folder.join(format!("{name}.toml"));
+        Self::start_by(Path::new(PROGRAM), kind, folder, name, config)
+    }
+
+    fn start_by(program: &Path, kind: &'static str, folder: &Path, name: &str, config: &str) -> Self {
+        let (path, log) = (folder.join(format!("{name}.toml")), folder.join(format!("{name}.log")));
         fs::write(&path, config).unwrap();
-        let mut unit = Self { kind, config: path, log: folder.join(format!("{name}.log")), process: None };
+        let mut unit = Self { program: program.to_owned(), kind, config: path, log, process: None };
         unit.run();
         unit
     }
@@ -48,7 +54,7 @@ impl Unit {
     /// Starts it, or starts it again.
     pub(crate) fn run(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        self.process = Some(Process::run(self.kind, &self.config, &self.log));
+        self.process = Some(Process::run_by(&self.program, self.kind, &self.config, &self.log));
     }
 
     /// Its process id.
@@ -109,13 +115,23 @@ impl Answer {
 pub(crate) struct Fleet {
     pub(crate) controllers: Vec<(Ports, Unit)>,
     pub(crate) routers: Vec<(u16, Unit)>,
+    /// What new processes run.
+    pub(crate) program: PathBuf,
+    /// Further tables of the controllers' configurations.
+    tables: &'static str,
     folder: TempDir,
 }
 
 impl Fleet {
     /// Founds a cluster and waits until it has a leader and every controller is up.
     pub(crate) async fn found(count: usize) -> Self {
-        let mut fleet = Self { controllers: Vec::new(), routers: Vec::new(), folder: TempDir::new().unwrap() };
+        Self::found_by(Path::new(PROGRAM), "", count).await
+    }
+
+    /// The same with another build, and further tables in the configurations.
+    pub(crate) async fn found_by(program: &Path, tables: &'static str, count: usize) -> Self {
+        let (controllers, routers, folder) = (Vec::new(), Vec::new(), TempDir::new().unwrap());
+        let mut fleet = Self { controllers, routers, program: program.to_owned(), tables, folder };
         let all: Vec<_> = (0..count).map(|_| Ports::free()).collect();
         let member = |(number, ports): (usize, &Ports)| {
             format!("{{ id = {number}, name = \"controller-{number}\", peer = \"http://127.0.0.1:{}\" }}", ports.peer)
@@ -133,10 +149,12 @@ impl Fleet {
         let Ports { peer, router, admin, http } = ports;
         let data = self.folder.path().join(&name);
         let config = format!(
-            "name = \"{name}\"\ndata_dir = \"{}\"\n{bootstrap}\n[listen]\npeer = \"127.0.0.1:{peer}\"\nrouter = \"127.0.0.1:{router}\"\nadmin = \"127.0.0.1:{admin}\"\nhttp = \"127.0.0.1:{http}\"\n[tls]\ninsecure = true\n",
-            data.display()
+            "name = \"{name}\"\ndata_dir = \"{}\"\n{bootstrap}\n[listen]\npeer = \"127.0.0.1:{peer}\"\nrouter = \"127.0.0.1:{router}\"\nadmin = \"127.0.0.1:{admin}\"\nhttp = \"127.0.0.1:{http}\"\n[tls]\ninsecure = true\n{tables}",
+            data.display(),
+            tables = self.tables
         );
-        self.controllers.push((ports, Unit::start("controller", self.folder.path(), &name, &config)));
+        let unit = Unit::start_by(&self.program, "controller", self.folder.path(), &name, &config);
+        self.controllers.push((ports, unit));
     }
 
     /// Starts a blank controller that waits to be added; its peer address.
@@ -158,7 +176,8 @@ impl Fleet {
             data.display(),
             seeds.join(", ")
         );
-        self.routers.push((port, Unit::start("router", self.folder.path(), id, &config)));
+        let unit = Unit::start_by(&self.program, "router", self.folder.path(), id, &config);
+        self.routers.push((port, unit));
     }
 
     /// Starts a controller that the fleet does not count, with the configuration of another one, changed.
@@ -245,7 +264,7 @@ impl Fleet {
 }
 
 async fn cli(arguments: &[&str], endpoints: &str) -> Answer {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pilothouse"));
+    let mut command = tokio::process::Command::new(PROGRAM);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PILOTHOUSE_")) {
         command.env_remove(name);
     }

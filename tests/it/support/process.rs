@@ -10,6 +10,8 @@ use nix::unistd::Pid;
 
 use super::eventually;
 
+/// The binary that was built with these tests.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pilothouse");
 /// How much of a log is shown when a test fails.
 const TAIL_LINES: usize = 25;
 /// A process that was killed is gone within this time, or the system is in trouble.
@@ -26,8 +28,13 @@ pub(crate) struct Process {
 impl Process {
     /// Runs `pilothouse KIND run --config CONFIG`, and appends its stderr to `log`.
     pub(crate) fn run(kind: &str, config: &Path, log: &Path) -> Self {
+        Self::run_by(Path::new(PROGRAM), kind, config, log)
+    }
+
+    /// The same with another build of `pilothouse`.
+    pub(crate) fn run_by(program: &Path, kind: &str, config: &Path, log: &Path) -> Self {
         let stderr: File = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pilothouse"));
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PILOTHOUSE_")) {
             command.env_remove(name);
         }

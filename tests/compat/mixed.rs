@@ -1,0 +1,289 @@
+//! A cluster of processes, some of which are of an older build, under load and with witnesses everywhere. It can be
+//! changed in small steps; after each of them everything that was promised is looked at.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::builds::{self, Build};
+use super::frozen::router::{Manner, Router};
+use super::held::{self, Held};
+use super::lists::{Lists, Version};
+use crate::support::fleet::{Fleet, Unit};
+use crate::support::probe::{Mark, Probe};
+use crate::support::{SOON, eventually, expect, http};
+
+/// How many controllers found a cluster: one may be away.
+pub(crate) const CONTROLLERS: usize = 3;
+/// Our routers.
+const ROUTERS: [&str; 2] = ["edge-1", "edge-2"];
+/// A process that is asked to stop is gone within this time.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Longest gap in acknowledged writes, whatever is being replaced: the lease, an election, and a loaded machine's share.
+const GAP_MAX: Duration = Duration::from_secs(8);
+/// A controller with fewer entries to catch up on has caught up: the load goes on meanwhile.
+const LAG_MAX: u64 = 64;
+
+/// A cluster of two builds.
+pub(crate) struct Mixed {
+    pub(crate) fleet: Fleet,
+    pub(crate) older: Build,
+    pub(crate) newer: Build,
+    lists: Lists,
+    held: Held,
+    frozen: [Router; 2],
+    load: Probe,
+    mark: Mark,
+    changes: usize,
+    began: Instant,
+}
+
+impl Mixed {
+    /// Everybody is of the older build: three controllers, two routers, two routers of protocol 1.
+    pub(crate) async fn all_older(older: &Build, tables: &'static str) -> Self {
+        let mut fleet = Fleet::found_by(&older.program, tables, CONTROLLERS).await;
+        for id in ROUTERS {
+            fleet.router(id);
+        }
+        fleet.routers_are_current().await;
+        let admins: Vec<u16> = fleet.controllers.iter().map(|(ports, _)| ports.admin).collect();
+        let mut lists = Lists::default();
+        fleet.controllers.iter().for_each(|(ports, _)| lists.follow(*ports, &admins));
+        let seed = format!("http://127.0.0.1:{}", fleet.controllers[0].0.router);
+        let frozen = [("old-1", Manner::Session), ("old-2", Manner::Watch)]
+            .map(|(id, manner)| Router::start(id, seed.clone(), manner));
+        let held = Held::watch(fleet.routers.iter().map(|(port, _)| *port));
+        let load = Probe::start("load", &fleet.router_ports());
+        let mark = load.mark().await;
+        let (older, newer) = (older.clone(), builds::this());
+        let mixed = Self { fleet, older, newer, lists, held, frozen, load, mark, changes: 0, began: Instant::now() };
+        mixed.everybody_holds_the_list().await;
+        mixed
+    }
+
+    /// The place of the leader, and those of all others that run.
+    pub(crate) async fn leader_and_others(&self) -> (usize, Vec<usize>) {
+        let leader = self.fleet.leader().await;
+        let places = 0..self.fleet.controllers.len();
+        (leader, places.filter(|place| *place != leader && self.fleet.controllers[*place].1.runs()).collect())
+    }
+
+    /// Stops a controller as an operator does.
+    pub(crate) async fn stop_controller(&mut self, place: usize) {
+        stop(&mut self.fleet.controllers[place].1).await;
+    }
+
+    /// Starts a controller with this build on the data that it has, and waits until it takes part.
+    pub(crate) async fn start_controller(&mut self, place: usize, build: &Build) {
+        let (ports, unit) = &mut self.fleet.controllers[place];
+        let http = ports.http;
+        start(unit, build);
+        let (id, version) = (place as u64 + 1, build.version.as_str());
+        eventually(&format!("controller {id} of build {version} takes part"), SOON, || async {
+            let (ready, why) = http::get(http, "/readyz").await?;
+            let status = self.fleet.status().await;
+            let members = status["members"].as_array().cloned().unwrap_or_default();
+            let member = members.into_iter().find(|member| member["id"] == id).unwrap_or_default();
+            let caught_up = member["lag_entries"].as_u64().is_some_and(|lag| lag < LAG_MAX);
+            let part = ready == 200 && member["state"] == "up" && member["version"] == version && caught_up;
+            expect(part, || format!("{why} {member}"))
+        })
+        .await;
+    }
+
+    /// Replaces the binary of a controller.
+    pub(crate) async fn replace_controller(&mut self, place: usize, build: &Build) {
+        self.stop_controller(place).await;
+        self.start_controller(place, build).await;
+        self.change_the_list().await;
+    }
+
+    /// Replaces the binary of every router, one after the other. What the one saved, the other must be able to use.
+    pub(crate) async fn replace_routers(&mut self, build: &Build) {
+        for (_, unit) in &mut self.fleet.routers {
+            stop(unit).await;
+            let config = unit.config.to_str().unwrap();
+            let files = ask(&build.program, &["router", "list", "--config", config, "-o", "json"], "").await;
+            held::on_disk(&files.unwrap()).unwrap();
+            start(unit, build);
+        }
+        self.change_the_list().await;
+    }
+
+    /// Makes a controller the leader.
+    pub(crate) async fn transfer_to(&self, place: usize) {
+        let id = (place + 1).to_string();
+        eventually(&format!("controller {id} leads"), SOON, || async {
+            let answer = self.fleet.cli(&["cluster", "transfer", "--to", &id]).await;
+            let leader = self.fleet.status().await["leader"].as_u64();
+            expect(leader == Some(place as u64 + 1), || format!("{answer:?}"))
+        })
+        .await;
+    }
+
+    /// A controller of this build joins with a vote. Its place.
+    pub(crate) async fn join(&mut self, build: &Build) -> usize {
+        self.fleet.program.clone_from(&build.program);
+        let peer = self.fleet.newcomer().await;
+        let place = self.fleet.controllers.len() - 1;
+        is(&mut self.fleet.controllers[place].1, build);
+        self.done(&["cluster", "add", "--peer", &peer, "--wait"]).await;
+        self.done(&["cluster", "promote", &(place + 1).to_string(), "--wait"]).await;
+        let admins: Vec<u16> = self.fleet.controllers.iter().map(|(ports, _)| ports.admin).collect();
+        self.lists.follow(self.fleet.controllers[place].0, &admins);
+        self.everybody_holds_the_list().await;
+        place
+    }
+
+    /// A controller leaves for good.
+    pub(crate) async fn leave(&mut self, place: usize) {
+        self.done(&["cluster", "remove", &(place + 1).to_string()]).await;
+        self.stop_controller(place).await;
+        self.everybody_holds_the_list().await;
+    }
+
+    /// How many snapshots a controller received in all of its lives.
+    pub(crate) fn snapshots_received(&self, place: usize) -> usize {
+        self.fleet.controllers[place].1.log().matches("received a snapshot").count()
+    }
+
+    /// Waits until so many more entries are committed.
+    pub(crate) async fn entries_later(&self, count: u64) {
+        let committed = async || self.fleet.status().await["committed_index"].as_u64();
+        let before = eventually("something is committed", SOON, async || committed().await.ok_or("nothing")).await;
+        eventually(&format!("{count} entries more"), SOON, async || {
+            let now = committed().await;
+            expect(now >= Some(before + count), || format!("{now:?} after {before}"))
+        })
+        .await;
+    }
+
+    /// One more list: an address of a controller is written in another way. Everybody has to hold it.
+    pub(crate) async fn change_the_list(&mut self) {
+        self.changes += 1;
+        let host = if self.changes.is_multiple_of(2) { "127.0.0.1" } else { "localhost" };
+        let (leader, _) = self.leader_and_others().await;
+        let address = format!("http://{host}:{}", self.fleet.controllers[leader].0.router);
+        self.done(&["cluster", "readdress", &(leader + 1).to_string(), "--router", &address]).await;
+        self.everybody_holds_the_list().await;
+    }
+
+    /// Every router of every kind and every controller that runs has the committed list; nothing was wrong until now.
+    pub(crate) async fn everybody_holds_the_list(&self) {
+        eventually("everybody holds the committed list", SOON, || async {
+            let status = self.fleet.status().await;
+            let version = held::version(&status["list_version"]).ok_or_else(|| status.to_string())?;
+            let running = self.fleet.controllers.iter().filter(|(_, unit)| unit.runs());
+            self.lists.agree(running.map(|(ports, _)| ports.router), version)?;
+            for (port, _) in &self.fleet.routers {
+                let said = http::get_json(*port, "/api/v1/status").await?;
+                let served = said["sessions"].as_array().is_some_and(|sessions| !sessions.is_empty());
+                let holds = held::version(&said["held"]["version_text"]) == Some(version);
+                expect(served && holds, || said.to_string())?;
+            }
+            self.frozen_hold(version)
+        })
+        .await;
+        self.nothing_was_wrong();
+    }
+
+    fn frozen_hold(&self, (epoch, index): Version) -> Result<(), String> {
+        let flat = (u64::from(epoch) << 32) + index;
+        self.frozen.iter().map(Router::seen).try_for_each(|seen| {
+            expect(seen.list.index == flat && seen.connected.is_some(), || format!("{flat}: {seen:?}"))
+        })
+    }
+
+    fn nothing_was_wrong(&self) {
+        assert_eq!(self.lists.wrong(), Vec::<String>::new(), "no list may be empty, older, uncommitted or ambiguous");
+        assert_eq!(self.held.wrong(), Vec::<String>::new(), "every router has a usable list at any time");
+        for router in &self.frozen {
+            assert_eq!(router.seen().wrong, [], "no list of protocol 1 is empty or older");
+        }
+        let gap = self.load.longest_gap(self.mark);
+        assert!(gap < GAP_MAX, "no write was acknowledged for {gap:?}");
+    }
+
+    /// The end: everybody agrees, nothing that was acknowledged is missing, and both builds can ask. Tells how it went.
+    pub(crate) async fn end(self, order: &str) {
+        self.everybody_holds_the_list().await;
+        let speaks = self.older.protocol_max.min(self.newer.protocol_max);
+        for id in ROUTERS {
+            let shown = self.asked_by(&self.older, &["routers", "show", id, "-o", "json"]).await;
+            assert!(shown["protocol"].as_u64() >= Some(speaks.into()), "{shown}");
+        }
+        for build in [&self.older, &self.newer] {
+            assert!(self.asked_by(build, &["cluster", "status", "-o", "json"]).await["leader"].is_u64());
+        }
+        let (gap, took) = (self.load.longest_gap(self.mark), self.began.elapsed());
+        let versions = self.lists.versions();
+        let acked = self.load.stop();
+        let listed = eventually("routers are listed", SOON, || async {
+            let answer = self.fleet.cli(&["routers", "list", "-o", "json"]).await;
+            if answer.code == 0 { Ok(answer.json()) } else { Err(answer.err) }
+        })
+        .await;
+        let routers = listed["routers"].as_array().unwrap().iter();
+        let registered: BTreeSet<&str> =
+            routers.filter(|router| router["registered"] == true).filter_map(|router| router["id"].as_str()).collect();
+        let missing: Vec<_> = acked.iter().filter(|id| !registered.contains(id.as_str())).collect();
+        assert!(missing.is_empty(), "these were acknowledged: {missing:?}");
+        println!(
+            "{order}: {} writes, longest gap {} ms, {versions} lists, {:.1} s",
+            acked.len(),
+            gap.as_millis(),
+            took.as_secs_f64()
+        );
+    }
+
+    async fn done(&self, arguments: &[&str]) {
+        // Whoever has just come back may know no leader yet, and says so: it is asked again.
+        eventually(&format!("{arguments:?}"), SOON, || async {
+            let answer = self.fleet.cli(arguments).await;
+            let nothing_to_do = answer.err.contains("already");
+            expect(answer.code == 0 || nothing_to_do, || format!("{answer:?}"))
+        })
+        .await;
+    }
+
+    /// What this build's command line prints when it asks whoever runs.
+    async fn asked_by(&self, build: &Build, arguments: &[&str]) -> Value {
+        let running = self.fleet.controllers.iter().filter(|(_, unit)| unit.runs());
+        let endpoints: Vec<_> = running.map(|(ports, _)| format!("http://127.0.0.1:{}", ports.admin)).collect();
+        let endpoints = endpoints.join(",");
+        eventually(&format!("{arguments:?}"), SOON, || ask(&build.program, arguments, &endpoints)).await
+    }
+}
+
+/// Runs a command of a build, which prints JSON.
+async fn ask(program: &Path, arguments: &[&str], endpoints: &str) -> Result<Value, String> {
+    let mut command = tokio::process::Command::new(program);
+    if !endpoints.is_empty() {
+        command.env("PILOTHOUSE_ENDPOINT", endpoints).env("PILOTHOUSE_INSECURE", "yes");
+    }
+    let done = command.args(arguments).stdin(Stdio::null()).output().await.unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    serde_json::from_slice(&done.stdout).map_err(|error| format!("{arguments:?}: {error}: {said}"))
+}
+
+async fn stop(unit: &mut Unit) {
+    unit.process().signal(Signal::SIGTERM);
+    let status = unit.ended(STOP_WITHIN).await;
+    assert!(status.success(), "{}: {status}", unit.config.display());
+}
+
+fn start(unit: &mut Unit, build: &Build) {
+    unit.program.clone_from(&build.program);
+    unit.run();
+    is(unit, build);
+}
+
+/// What runs is what is meant: no build passes for another one.
+fn is(unit: &mut Unit, build: &Build) {
+    let runs = std::fs::read_link(format!("/proc/{}/exe", unit.id())).unwrap();
+    assert_eq!(runs, build.program.canonicalize().unwrap());
+}
