@@ -22,3 +22,6 @@ mod orders;
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 #[path = "../it/support/mod.rs"]
 mod support;
+
+/// Two cores are enough for one cluster at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -77,6 +77,13 @@ impl Mixed {
         stop(&mut self.fleet.controllers[place].1).await;
     }
 
+    /// Ends a controller without a goodbye, and waits until another one leads and writes go on.
+    pub(crate) async fn kill_controller(&mut self, place: usize) {
+        self.fleet.controllers[place].1.kill().await;
+        let acks = self.load.acks();
+        self.load.more_acks_than(acks).await;
+    }
+
     /// Starts a controller with this build on the data that it has, and waits until it takes part.
     pub(crate) async fn start_controller(&mut self, place: usize, build: &Build) {
         let (ports, unit) = &mut self.fleet.controllers[place];
@@ -144,6 +151,41 @@ impl Mixed {
         self.done(&["cluster", "remove", &(place + 1).to_string()]).await;
         self.stop_controller(place).await;
         self.everybody_holds_the_list().await;
+    }
+
+    /// Asked at a controller of this build, the cluster says why it cannot be finalized yet, and stays as it is.
+    pub(crate) async fn finalizing_is_refused(&self, place: usize, why: &str) {
+        let refused = self.fleet.cli_at(place, &["cluster", "upgrade", "finalize"]).await;
+        assert!(refused.code == 1 && refused.err.contains(why), "{why:?}: {refused:?}");
+        assert!(self.fleet.status().await["feature_level"].as_u64() < Some(self.newer.levels.1.into()));
+    }
+
+    /// Raises the feature level to the newest one.
+    pub(crate) async fn finalize(&self) {
+        let done = self.fleet.cli(&["cluster", "upgrade", "finalize", "--wait", "--timeout", "60"]).await;
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!(self.fleet.status().await["feature_level"], self.newer.levels.1);
+    }
+
+    /// A controller that is stopped ends at its start by this build, and says why and what to do.
+    pub(crate) async fn start_is_refused(&mut self, place: usize, build: &Build) {
+        let unit = &mut self.fleet.controllers[place].1;
+        start(unit, build);
+        let status = unit.ended(SOON).await;
+        assert_eq!(status.code(), Some(1), "{}", unit.log());
+        let says = format!("this build reads up to level {}: start the newer build again", build.levels.1);
+        assert!(unit.log().contains(&says), "{says:?} is not in {}", unit.log());
+    }
+
+    /// A controller of this build is not taken in, with what it reads and what is written.
+    pub(crate) async fn joining_is_refused(&mut self, build: &Build) {
+        self.fleet.program.clone_from(&build.program);
+        let peer = self.fleet.newcomer().await;
+        let refused = self.fleet.cli_at(0, &["cluster", "add", "--peer", &peer]).await;
+        let reads = format!("reads feature levels {} to {}", build.levels.0, build.levels.1);
+        assert!(refused.code == 1 && refused.err.contains(&reads), "{refused:?}");
+        let (_, mut newcomer) = self.fleet.controllers.pop().unwrap();
+        newcomer.kill().await;
     }
 
     /// How many snapshots a controller received in all of its lives.
@@ -219,6 +261,7 @@ impl Mixed {
         for build in [&self.older, &self.newer] {
             assert!(self.asked_by(build, &["cluster", "status", "-o", "json"]).await["leader"].is_u64());
         }
+        self.states_agree().await;
         let (gap, took) = (self.load.longest_gap(self.mark), self.began.elapsed());
         let versions = self.lists.versions();
         let acked = self.load.stop();
@@ -240,7 +283,19 @@ impl Mixed {
         );
     }
 
-    async fn done(&self, arguments: &[&str]) {
+    /// No controller of this build has come to another state than the rest.
+    async fn states_agree(&self) {
+        for (place, (_, unit)) in self.fleet.controllers.iter().enumerate() {
+            if !unit.runs() || unit.program != self.newer.program {
+                continue;
+            }
+            let told = self.fleet.cli_at(place, &["cluster", "upgrade", "status", "-o", "json"]).await.json();
+            let controllers = told["controllers"].as_array().cloned().unwrap_or_default();
+            assert!(controllers.iter().all(|controller| controller["state"] != "differs"), "{told}");
+        }
+    }
+
+    pub(crate) async fn done(&self, arguments: &[&str]) {
         // Whoever has just come back may know no leader yet, and says so: it is asked again.
         eventually(&format!("{arguments:?}"), SOON, || async {
             let answer = self.fleet.cli(arguments).await;

@@ -7,14 +7,11 @@ use super::mixed::Mixed;
 /// A snapshot soon, and few entries behind it: whoever was away for a moment needs it.
 const SNAPSHOTS: &str = "[raft]\nsnapshot_every_entries = 100\n";
 /// Whoever lacks so many entries gets a snapshot: more than are kept behind one, and one between two of them.
-const AWAY_ENTRIES: u64 = 400;
-
-/// Two cores are enough for one cluster at a time.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+const AWAY_ENTRIES: u64 = 300;
 
 /// Plays an order with every older build that is to be tried.
 async fn with_each(order: &str, tables: &'static str, play: impl AsyncFn(&mut Mixed, &Build, &Build)) {
-    let _alone = ALONE.lock().await;
+    let _alone = super::ALONE.lock().await;
     for older in builds::older() {
         let mut mixed = Mixed::all_older(&older, tables).await;
         let newer = mixed.newer.clone();
@@ -47,6 +44,9 @@ async fn routers_first_and_then_the_leader() {
         mixed.replace_controller(leader, newer).await;
         mixed.transfer_to(leader).await;
         mixed.change_the_list().await;
+        // An entry of a level that both read, and to which the cluster comes with it.
+        mixed.done(&["routers", "forget", "edge-9", "--ban"]).await;
+        mixed.done(&["routers", "allow", "edge-9"]).await;
         for place in followers {
             mixed.replace_controller(place, newer).await;
         }
@@ -68,6 +68,26 @@ async fn stopped_half_way_and_taken_back() {
             mixed.replace_controller(place, older).await;
         }
         mixed.replace_routers(older).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_of_both_builds_are_killed_half_way() {
+    with_each("leaders are killed half-way", "", async |mixed, older, newer| {
+        let (leader, followers) = mixed.leader_and_others().await;
+        mixed.replace_controller(followers[0], newer).await;
+        // One of the two builds takes over from the other, with what the other had written.
+        for (place, build) in [(followers[0], newer), (leader, older)] {
+            mixed.transfer_to(place).await;
+            mixed.kill_controller(place).await;
+            mixed.change_the_list().await;
+            mixed.start_controller(place, build).await;
+        }
+        for place in [leader, followers[1]] {
+            mixed.replace_controller(place, newer).await;
+        }
+        mixed.replace_routers(newer).await;
     })
     .await;
 }
@@ -112,6 +132,34 @@ async fn controllers_of_either_build_join_and_leave() {
         mixed.leave(followers[1]).await;
         mixed.replace_controller(leader, newer).await;
         mixed.replace_controller(late, newer).await;
+        mixed.replace_routers(newer).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_it_is_finalized_an_older_build_refuses_to_go_on_and_the_newer_one_does() {
+    with_each("finalized", "", async |mixed, older, newer| {
+        if older.levels.1 == newer.levels.1 {
+            println!("{} reads every level: there is nothing to finalize", older.version);
+            return;
+        }
+        let (leader, followers) = mixed.leader_and_others().await;
+        mixed.replace_controller(followers[0], newer).await;
+        mixed.finalizing_is_refused(followers[0], "which leads, runs a version that knows no upgrades yet").await;
+        mixed.transfer_to(followers[0]).await;
+        let (min, max) = older.levels;
+        let reads = format!("runs {}, which reads feature levels {min} to {max}", older.version);
+        mixed.finalizing_is_refused(followers[0], &reads).await;
+        mixed.replace_controller(followers[1], newer).await;
+        mixed.replace_controller(leader, newer).await;
+        mixed.finalize().await;
+        // Older routers are served on, older controllers are not taken back, and none joins.
+        mixed.change_the_list().await;
+        mixed.stop_controller(followers[0]).await;
+        mixed.start_is_refused(followers[0], older).await;
+        mixed.start_controller(followers[0], newer).await;
+        mixed.joining_is_refused(older).await;
         mixed.replace_routers(newer).await;
     })
     .await;
