@@ -3,7 +3,7 @@
 //! ```text
 //! builds ── which older ones there are, and where      mixed ── a fleet of both, its load and its witnesses
 //! lists ─── a witness on every controller              held ─── a witness beside every router
-//! orders ── the upgrades themselves
+//! orders ── the upgrades themselves                     demo ─── the scenario of `pilothouse demo`
 //! ```
 //!
 //! The older binaries come out of this project's own history, by `.ci/compat.sh`. That takes a compiler, a while and a
@@ -13,6 +13,7 @@
 #![allow(clippy::print_stdout, reason = "what was measured is shown with --nocapture")]
 
 mod builds;
+mod demo;
 mod frozen;
 mod held;
 mod lists;

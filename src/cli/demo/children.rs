@@ -44,13 +44,25 @@ struct Running {
 #[derive(Debug)]
 pub(crate) struct Children {
     program: PathBuf,
+    /// Those that run another program.
+    others: BTreeMap<Unit, PathBuf>,
     running: BTreeMap<Unit, Running>,
 }
 
 impl Children {
     /// None yet; `program` is what they run.
     pub(crate) const fn new(program: PathBuf) -> Self {
-        Self { program, running: BTreeMap::new() }
+        Self { program, others: BTreeMap::new(), running: BTreeMap::new() }
+    }
+
+    /// From its next start on, a child runs this instead.
+    pub(crate) fn will_run(&mut self, unit: Unit, program: PathBuf) {
+        self.others.insert(unit, program);
+    }
+
+    /// From its next start on, a child runs what all do.
+    pub(crate) fn will_run_the_usual(&mut self, unit: Unit) {
+        self.others.remove(&unit);
     }
 
     /// Writes the configuration of a child.
@@ -63,7 +75,8 @@ impl Children {
     /// Starts a child that is configured.
     pub(crate) fn start(&mut self, layout: &Layout, unit: Unit) -> anyhow::Result<()> {
         anyhow::ensure!(!self.running.contains_key(&unit), "{unit} runs already");
-        let mut command = Command::new(&self.program);
+        let program = self.others.get(&unit).unwrap_or(&self.program);
+        let mut command = Command::new(program);
         command.arg(unit.command()).arg("run").arg("--config").arg(layout.config_of(unit)).arg(parent::FLAG);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PILOTHOUSE_")) {
             command.env_remove(name);
@@ -73,7 +86,7 @@ impl Children {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("start {unit} ({})", self.program.display()))?;
+            .with_context(|| format!("start {unit} ({})", program.display()))?;
         let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
         let pid = pid.with_context(|| format!("{unit} ended before it had begun"))?;
         let stdin = process.stdin.take();

@@ -31,7 +31,7 @@ mod view;
 mod wait;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -43,6 +43,7 @@ use children::Children;
 use home::{Home, Wish};
 use layout::{BASE_PORT_END, BASE_PORT_MIN, CONTROLLERS_MAX, ROUTERS_MAX, Unit};
 pub use scenario::Scenario;
+use scenario::Story;
 use stage::Stage;
 use stop::StopSignals;
 use view::ClusterView;
@@ -80,17 +81,20 @@ pub struct DemoArguments {
     /// Tell one story unattended, judge it, and end: 0 only if it ended as it should
     #[arg(long, value_enum, value_name = "NAME", conflicts_with = "tour")]
     pub scenario: Option<Scenario>,
+    /// What `--scenario rolling-upgrade` begins with [default: what `.ci/compat.sh` built in this checkout]
+    #[arg(long, value_name = "BINARY", requires = "scenario")]
+    pub older: Option<PathBuf>,
 }
 
 /// What a demo shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Show {
     /// What happens, until it is told to end.
     Life,
     /// The steps of the tour.
     Tour,
     /// A story.
-    Story(Scenario),
+    Story(Story),
 }
 
 /// Runs a demo until it is told to end, or what it shows is over. Leaves no process and no temporary file behind.
@@ -98,15 +102,16 @@ enum Show {
 /// # Errors
 /// [`Failure`] when the demo cannot begin, or something did not happen as it should have.
 pub async fn run(arguments: &DemoArguments) -> Result<ExitStatus, Failure> {
-    let what = arguments.show();
+    let own = std::env::current_exe().context("find this program's file")?;
+    let what = arguments.show(&own)?;
     what.fits(arguments)?;
     let mut signals = StopSignals::catch()?;
-    let home = Home::settle(&wish(arguments, what))?;
-    let children = Children::new(std::env::current_exe().context("find this program's file")?);
+    let home = Home::settle(&wish(arguments, &what))?;
+    let children = Children::new(own);
     let called = std::env::args().next().unwrap_or_else(|| "pilothouse".to_owned());
     let mut stage = Stage::new(home.layout.clone(), children, called);
     let shown = tokio::select! {
-        shown = show(&mut stage, what) => shown,
+        shown = show(&mut stage, &what) => shown,
         () = signals.next() => what.asked_to_end(),
     };
     end(&mut stage, &home, &mut signals).await;
@@ -115,18 +120,18 @@ pub async fn run(arguments: &DemoArguments) -> Result<ExitStatus, Failure> {
 }
 
 impl DemoArguments {
-    const fn show(&self) -> Show {
-        match (self.tour, self.scenario) {
+    fn show(&self, own: &Path) -> Result<Show, Failure> {
+        Ok(match (self.tour, self.scenario) {
             (true, _) => Show::Tour,
-            (false, Some(scenario)) => Show::Story(scenario),
+            (false, Some(scenario)) => Show::Story(scenario.story(self.older.as_deref(), own)?),
             (false, None) => Show::Life,
-        }
+        })
     }
 }
 
 impl Show {
     /// Whether there are as many controllers and routers as it needs.
-    fn fits(self, arguments: &DemoArguments) -> Result<(), Failure> {
+    fn fits(&self, arguments: &DemoArguments) -> Result<(), Failure> {
         let DemoArguments { controllers, routers, .. } = *arguments;
         let wrong = match self {
             Self::Tour if controllers < tour::CONTROLLERS_MIN || routers < 1 => {
@@ -142,7 +147,7 @@ impl Show {
     }
 
     /// How many controllers may join meanwhile.
-    const fn extra(self) -> u16 {
+    const fn extra(&self) -> u16 {
         match self {
             Self::Life => 0,
             Self::Tour => tour::EXTRA_CONTROLLERS,
@@ -151,13 +156,13 @@ impl Show {
     }
 
     /// A demo that was asked to end has done its work; a tour or a story has not.
-    fn asked_to_end(self) -> anyhow::Result<()> {
-        anyhow::ensure!(self == Self::Life, "it was asked to end before its last step");
+    fn asked_to_end(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(matches!(self, Self::Life), "it was asked to end before its last step");
         Ok(())
     }
 }
 
-fn wish(arguments: &DemoArguments, what: Show) -> Wish {
+fn wish(arguments: &DemoArguments, what: &Show) -> Wish {
     Wish {
         folder: arguments.data_dir.clone(),
         base_port: arguments.base_port,
@@ -165,20 +170,20 @@ fn wish(arguments: &DemoArguments, what: Show) -> Wish {
         routers: arguments.routers,
         secure: !arguments.insecure,
         extra: what.extra(),
-        fresh: what != Show::Life,
+        fresh: !matches!(what, Show::Life),
     }
 }
 
-async fn show(stage: &mut Stage, what: Show) -> anyhow::Result<()> {
+async fn show(stage: &mut Stage, what: &Show) -> anyhow::Result<()> {
     let choice = match what {
-        Show::Story(scenario) => scenario.choice(),
+        Show::Story(story) => story.begin(stage),
         Show::Life | Show::Tour => stage.layout.usual_choice(),
     };
     stage.open(&choice)?;
     stage.print(&summary::listeners(&stage.layout))?;
     match what {
         Show::Tour => tour::run(stage).await,
-        Show::Story(scenario) => scenario.run(stage).await,
+        Show::Story(story) => story.run(stage).await,
         Show::Life => {
             stage.print(&format!("\n{}", summary::suggestions(&stage.layout, &stage.program)))?;
             tell(stage).await

@@ -85,7 +85,7 @@ mod tests {
 
     fn view(leader: Option<u64>, members: &[(u64, bool, bool)], list: &str) -> ClusterView {
         let member = |(id, voter, up): &(u64, bool, bool)| {
-            (*id, MemberView { name: format!("c{id}"), voter: *voter, up: *up, lag_entries: 0 })
+            (*id, MemberView { name: format!("c{id}"), voter: *voter, up: *up, version: String::new(), lag_entries: 0 })
         };
         ClusterView {
             leader,

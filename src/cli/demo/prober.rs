@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tonic::transport::Channel;
 
+use super::credentials;
+use super::layout::Layout;
 use crate::domain::endpoint::Endpoint;
 use crate::proto::router::RegisterRequest;
 use crate::proto::router::router_control_client::RouterControlClient;
@@ -31,8 +33,18 @@ pub(crate) struct Prober {
 }
 
 impl Prober {
+    /// One probe for each of these controllers.
+    pub(crate) fn of(layout: &Layout, controllers: impl IntoIterator<Item = u16>) -> anyhow::Result<Self> {
+        let ports = (1..).zip(controllers).map(|(probe, number)| {
+            // The certificate of a router speaks for that router alone.
+            let routers = Self::ids(probe).map(|id| credentials::of_router(layout, &id).map(|security| (id, security)));
+            Ok((layout.endpoint(layout.ports(number).router), routers.collect::<anyhow::Result<_>>()?))
+        });
+        Ok(Self::start(ports.collect::<anyhow::Result<_>>()?))
+    }
+
     /// One probe a controller's port for routers, with routers of its own and how each of them speaks.
-    pub(crate) fn start(ports: Vec<(Endpoint, Vec<(String, Security)>)>) -> Self {
+    fn start(ports: Vec<(Endpoint, Vec<(String, Security)>)>) -> Self {
         let (acks_ms, began) = (Arc::default(), Instant::now());
         let probe = |(endpoint, routers): (Endpoint, Vec<(String, Security)>)| {
             let routers = routers.into_iter().map(|(id, security)| (id, channel(endpoint.clone(), security)));
@@ -44,7 +56,7 @@ impl Prober {
 
     /// The router ids of a probe, by number from 1.
     pub(crate) fn ids(number: usize) -> impl Iterator<Item = String> {
-        (1..=PROBE_ROUTERS).map(move |router| format!("tour-probe-{number}-{router}"))
+        (1..=PROBE_ROUTERS).map(move |router| format!("demo-probe-{number}-{router}"))
     }
 
     /// How many registrations were acknowledged.
@@ -52,10 +64,15 @@ impl Prober {
         self.acks_ms.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// When registrations were acknowledged, and when the probes stopped: milliseconds since the start.
+    /// When registrations were acknowledged until now, and when that is: milliseconds since the start.
+    pub(crate) fn so_far(&self) -> (Vec<u64>, u64) {
+        let now = elapsed_ms(self.began);
+        (self.acks_ms.lock().unwrap_or_else(PoisonError::into_inner).clone(), now)
+    }
+
+    /// The same, and ends the probes.
     pub(crate) fn stop(self) -> (Vec<u64>, u64) {
-        let ended = elapsed_ms(self.began);
-        (self.acks_ms.lock().unwrap_or_else(PoisonError::into_inner).clone(), ended)
+        self.so_far()
     }
 }
 

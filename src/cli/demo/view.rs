@@ -30,6 +30,8 @@ pub(crate) struct MemberView {
     pub(crate) name: String,
     pub(crate) voter: bool,
     pub(crate) up: bool,
+    /// Of its software; empty: not known.
+    pub(crate) version: String,
     pub(crate) lag_entries: u64,
 }
 
@@ -52,6 +54,7 @@ impl ClusterView {
             name: m.name.clone(),
             voter: m.role == "voter",
             up: m.state == "up",
+            version: m.software_version.clone(),
             lag_entries: m.lag_entries,
         };
         let router = |r: &RouterStatus| RouterView {

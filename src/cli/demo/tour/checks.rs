@@ -60,7 +60,7 @@ pub(crate) fn failed_over(killed: u64, view: &ClusterView, acks_ms: &[u64], ende
 }
 
 /// The longest time without an acknowledgement, the end of the observation included.
-fn longest_gap(acks_ms: &[u64], ended_ms: u64) -> Option<Duration> {
+pub(crate) fn longest_gap(acks_ms: &[u64], ended_ms: u64) -> Option<Duration> {
     let mut times = acks_ms.to_vec();
     times.sort_unstable();
     times.first()?;

@@ -4,7 +4,18 @@ use super::*;
 use crate::cli::demo::view::{HeldSelf, MemberView, Offers, RouterView, SessionSelf};
 
 fn cluster() -> ClusterView {
-    let member = |id: u64| (id, MemberView { name: format!("controller-{id}"), voter: true, up: true, lag_entries: 0 });
+    let member = |id: u64| {
+        (
+            id,
+            MemberView {
+                name: format!("controller-{id}"),
+                voter: true,
+                up: true,
+                version: String::new(),
+                lag_entries: 0,
+            },
+        )
+    };
     let router = RouterView {
         registered: true,
         held: "1.7".to_owned(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{Tour, checks};
-use crate::cli::demo::credentials;
 use crate::cli::demo::layout::{Entry, Unit};
 use crate::cli::demo::prober::Prober;
 use crate::cli::demo::wait::until;
@@ -19,14 +18,7 @@ const ACKS_AROUND: usize = 20;
 pub(super) async fn fail_over(tour: &mut Tour<'_>) -> anyhow::Result<String> {
     let killed = tour.cluster().await?.leader.context("nobody leads")?;
     let number = tour.number_of(killed)?;
-    let layout = &tour.stage.layout;
-    let endpoints = tour.members.keys().map(|number| layout.endpoint(layout.ports(*number).router));
-    let ports = (1..).zip(endpoints).map(|(probe, endpoint)| {
-        // The certificate of a router speaks for that router alone.
-        let routers = Prober::ids(probe).map(|id| credentials::of_router(layout, &id).map(|security| (id, security)));
-        Ok((endpoint, routers.collect::<anyhow::Result<_>>()?))
-    });
-    let prober = Prober::start(ports.collect::<anyhow::Result<_>>()?);
+    let prober = Prober::of(&tour.stage.layout, tour.members.keys().copied())?;
     until(ELECTION_DEADLINE, async || more_than(prober.count(), ACKS_AROUND)).await?;
     tour.stage.asked.remove(&number);
     tour.stage.reconnect();

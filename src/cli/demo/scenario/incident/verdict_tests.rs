@@ -6,7 +6,18 @@ use crate::cli::demo::view::{MemberView, Offers, SessionSelf};
 const EMPTY_INDEX: u64 = (2 << 32) - 1;
 
 fn view(list: &str, ids: impl IntoIterator<Item = u64>) -> ClusterView {
-    let member = |id: u64| (id, MemberView { name: format!("controller-{id}"), voter: true, up: true, lag_entries: 0 });
+    let member = |id: u64| {
+        (
+            id,
+            MemberView {
+                name: format!("controller-{id}"),
+                voter: true,
+                up: true,
+                version: String::new(),
+                lag_entries: 0,
+            },
+        )
+    };
     ClusterView {
         leader: Some(1),
         list: Some(list.to_owned()),
