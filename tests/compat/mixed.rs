@@ -7,6 +7,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use pilothouse::domain::endpoint::Endpoint;
+use pilothouse::proto::admin::StatusResponse;
+use pilothouse::rpc::client::AdminClient;
+use pilothouse::tls::Security;
 use serde_json::Value;
 
 use super::builds::{self, Build};
@@ -67,7 +71,11 @@ impl Mixed {
 
     /// The place of the leader, and those of all others that run.
     pub(crate) async fn leader_and_others(&self) -> (usize, Vec<usize>) {
-        let leader = self.fleet.leader().await;
+        let leader = eventually("somebody leads", SOON, || async {
+            let leader = self.status().await?.leader;
+            expect(leader != 0, || "nobody does".to_owned()).map(|()| place_of(leader))
+        })
+        .await;
         let places = 0..self.fleet.controllers.len();
         (leader, places.filter(|place| *place != leader && self.fleet.controllers[*place].1.runs()).collect())
     }
@@ -92,12 +100,10 @@ impl Mixed {
         let (id, version) = (place as u64 + 1, build.version.as_str());
         eventually(&format!("controller {id} of build {version} takes part"), SOON, || async {
             let (ready, why) = http::get(http, "/readyz").await?;
-            let status = self.fleet.status().await;
-            let members = status["members"].as_array().cloned().unwrap_or_default();
-            let member = members.into_iter().find(|member| member["id"] == id).unwrap_or_default();
-            let caught_up = member["lag_entries"].as_u64().is_some_and(|lag| lag < LAG_MAX);
-            let part = ready == 200 && member["state"] == "up" && member["version"] == version && caught_up;
-            expect(part, || format!("{why} {member}"))
+            let members = self.status().await?.members;
+            let member = members.into_iter().find(|member| member.id == id).unwrap_or_default();
+            let right = member.state == "up" && member.software_version == version && member.lag_entries < LAG_MAX;
+            expect(ready == 200 && right, || format!("{why} {member:?}"))
         })
         .await;
     }
@@ -126,8 +132,8 @@ impl Mixed {
         let id = (place + 1).to_string();
         eventually(&format!("controller {id} leads"), SOON, || async {
             let answer = self.fleet.cli(&["cluster", "transfer", "--to", &id]).await;
-            let leader = self.fleet.status().await["leader"].as_u64();
-            expect(leader == Some(place as u64 + 1), || format!("{answer:?}"))
+            let leader = self.status().await?.leader;
+            expect(leader != 0 && place_of(leader) == place, || format!("{answer:?}"))
         })
         .await;
     }
@@ -157,14 +163,14 @@ impl Mixed {
     pub(crate) async fn finalizing_is_refused(&self, place: usize, why: &str) {
         let refused = self.fleet.cli_at(place, &["cluster", "upgrade", "finalize"]).await;
         assert!(refused.code == 1 && refused.err.contains(why), "{why:?}: {refused:?}");
-        assert!(self.fleet.status().await["feature_level"].as_u64() < Some(self.newer.levels.1.into()));
+        assert!(self.status().await.unwrap().feature_level < self.newer.levels.1);
     }
 
     /// Raises the feature level to the newest one.
     pub(crate) async fn finalize(&self) {
         let done = self.fleet.cli(&["cluster", "upgrade", "finalize", "--wait", "--timeout", "60"]).await;
         assert_eq!(done.code, 0, "{done:?}");
-        assert_eq!(self.fleet.status().await["feature_level"], self.newer.levels.1);
+        assert_eq!(self.status().await.unwrap().feature_level, self.newer.levels.1);
     }
 
     /// A controller that is stopped ends at its start by this build, and says why and what to do.
@@ -195,11 +201,10 @@ impl Mixed {
 
     /// Waits until so many more entries are committed.
     pub(crate) async fn entries_later(&self, count: u64) {
-        let committed = async || self.fleet.status().await["committed_index"].as_u64();
-        let before = eventually("something is committed", SOON, async || committed().await.ok_or("nothing")).await;
-        eventually(&format!("{count} entries more"), SOON, async || {
-            let now = committed().await;
-            expect(now >= Some(before + count), || format!("{now:?} after {before}"))
+        let before = eventually("a status", SOON, || self.status()).await.committed_index;
+        eventually(&format!("{count} entries more"), SOON, || async {
+            let now = self.status().await?.committed_index;
+            expect(now >= before + count, || format!("{now} after {before}"))
         })
         .await;
     }
@@ -217,8 +222,9 @@ impl Mixed {
     /// Every router of every kind and every controller that runs has the committed list; nothing was wrong until now.
     pub(crate) async fn everybody_holds_the_list(&self) {
         eventually("everybody holds the committed list", SOON, || async {
-            let status = self.fleet.status().await;
-            let version = held::version(&status["list_version"]).ok_or_else(|| status.to_string())?;
+            self.nothing_was_wrong();
+            let status = self.status().await?;
+            let version = (status.epoch, status.list_index);
             let running = self.fleet.controllers.iter().filter(|(_, unit)| unit.runs());
             self.lists.agree(running.map(|(ports, _)| ports.router), version)?;
             for (port, _) in &self.fleet.routers {
@@ -230,7 +236,6 @@ impl Mixed {
             self.frozen_hold(version)
         })
         .await;
-        self.nothing_was_wrong();
     }
 
     fn frozen_hold(&self, (epoch, index): Version) -> Result<(), String> {
@@ -283,6 +288,15 @@ impl Mixed {
         );
     }
 
+    /// The cluster, as whoever runs and answers first reports it.
+    async fn status(&self) -> Result<StatusResponse, String> {
+        let running = self.fleet.controllers.iter().filter(|(_, unit)| unit.runs());
+        let endpoints: Vec<Endpoint> =
+            running.map(|(ports, _)| format!("http://127.0.0.1:{}", ports.admin).parse().unwrap()).collect();
+        let asked = AdminClient::connect(&endpoints, None, Security::default()).await;
+        asked.map_err(|error| error.to_string())?.status().await.map_err(|error| error.to_string())
+    }
+
     /// No controller of this build has come to another state than the rest.
     async fn states_agree(&self) {
         for (place, (_, unit)) in self.fleet.controllers.iter().enumerate() {
@@ -312,6 +326,11 @@ impl Mixed {
         let endpoints = endpoints.join(",");
         eventually(&format!("{arguments:?}"), SOON, || ask(&build.program, arguments, &endpoints)).await
     }
+}
+
+/// Ids are given in the order in which controllers were started.
+fn place_of(id: u64) -> usize {
+    usize::try_from(id).unwrap() - 1
 }
 
 /// Runs a command of a build, which prints JSON.
