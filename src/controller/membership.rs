@@ -177,7 +177,8 @@ impl Changing<'_> {
         if !record.joins {
             return Err(refuse("it does not wait to be added; set join = true in its configuration".into()));
         }
-        self.check_build(&record).map_err(refuse)?;
+        let build = record.announcement(record.id.unwrap_or_else(|| self.backend.node().read(next_id)));
+        self.backend.node().read(|state| state.judge_build(&build)).map_err(|why| refuse(why.to_string()))?;
         for advertised in &record.peer {
             let same = self.backend.node().identify(advertised, record.id).await.map_err(|why| {
                 refuse(format!("it advertises {advertised}, where nobody answers ({why}); correct advertise.peer"))
@@ -202,29 +203,6 @@ impl Changing<'_> {
             Some(id) if ours => Ok(Some(id)),
             _ => Err(format!("it belongs to cluster {cluster} already; wipe its data directory first")),
         }
-    }
-
-    /// Whether its build can read what this cluster writes, and speaks to its routers.
-    fn check_build(&self, record: &PeerRecord) -> Result<(), String> {
-        let (level, protocols) = self.backend.node().read(|state| (state.level, state.protocols()));
-        let (min, max, version) = (record.level_min, record.level_max, &record.software_version);
-        if let Some(level) = level.filter(|level| *level < min || *level > max) {
-            let own = self.backend.node().announcement();
-            let (from, to) = own.map_or((level, level), |own| (own.level_min, own.level_max));
-            return Err(format!(
-                "its build, {version}, reads feature levels {min} to {max}; this cluster writes level {level}, and its \
-                 leader reads {from} to {to}; install a version that reads level {level}"
-            ));
-        }
-        // All of them: else the cluster would serve fewer from then on, and routers would lose their dialect.
-        if !record.protocols.covers(protocols) {
-            return Err(format!(
-                "its build, {version}, serves router protocols {}, this cluster serves {protocols}; install a \
-                 neighbouring version",
-                record.protocols
-            ));
-        }
-        Ok(())
     }
 
     fn plan(&self, request: &Request) -> Result<Plan, AdminError> {

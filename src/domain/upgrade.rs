@@ -161,6 +161,43 @@ pub fn newest(state: &ClusterState, seen: &BTreeMap<ControllerId, Sight>) -> Fea
     known.chain(state.level).max().unwrap_or(FeatureLevel::ONE)
 }
 
+/// Why a controller is not taken in: its build does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// It cannot read what the cluster writes, or the cluster not what it writes.
+    #[error(
+        "its build, {version}, reads feature levels {min} to {max}; this cluster writes level {level}, and its controllers \
+         read {from} to {to}; install a version that reads level {level}"
+    )]
+    Level {
+        /// Version of its build.
+        version: String,
+        /// Oldest level that it reads.
+        min: FeatureLevel,
+        /// Newest level that it reads.
+        max: FeatureLevel,
+        /// What the cluster writes.
+        level: FeatureLevel,
+        /// Oldest level that all members read.
+        from: FeatureLevel,
+        /// Newest level that all members read.
+        to: FeatureLevel,
+    },
+    /// With it the cluster would serve fewer protocols, and routers would lose their dialect.
+    #[error(
+        "its build, {version}, serves router protocols {serves}; this cluster serves {served}; install a neighbouring \
+         version"
+    )]
+    Protocols {
+        /// Version of its build.
+        version: String,
+        /// What it serves.
+        serves: ProtocolRange,
+        /// What the cluster serves.
+        served: ProtocolRange,
+    },
+}
+
 /// What becomes of a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouterEffect {
@@ -191,6 +228,27 @@ impl ClusterState {
         let upgraded = self.announcements.values().filter(|announced| announced.reads(level));
         let served = upgraded.map(|announced| announced.protocols);
         served.fold(ProtocolRange::SUPPORTED, |all, one| all.intersect(one).unwrap_or(all))
+    }
+
+    /// Whether a controller of this build may become a member: it reads what the cluster writes, and serves all that the
+    /// cluster serves.
+    ///
+    /// # Errors
+    /// [`Misfit`], with both sides' ranges.
+    pub fn judge_build(&self, build: &Announcement) -> Result<(), Misfit> {
+        let version = || build.software_version.clone();
+        if let Some(level) = self.level.filter(|level| !build.reads(*level)) {
+            let (min, max) = (build.level_min, build.level_max);
+            let members = || self.announcements.values();
+            let from = members().map(|member| member.level_min).max().unwrap_or(level);
+            let to = members().map(|member| member.level_max).min().unwrap_or(level);
+            return Err(Misfit::Level { version: version(), min, max, level, from, to });
+        }
+        let (serves, served) = (build.protocols, self.protocols());
+        if !serves.covers(served) {
+            return Err(Misfit::Protocols { version: version(), serves, served });
+        }
+        Ok(())
     }
 
     /// What [`Change::Raise`](super::command::Change::Raise) would say to this level now: what the cluster may write then.

@@ -64,8 +64,9 @@ impl PeerRecord {
         }
     }
 
-    /// As the log will hold what its build can read and write.
-    pub(super) fn announcement(&self, controller: ControllerId) -> Announcement {
+    /// As the log will hold what its build can read and write, under this id.
+    #[must_use]
+    pub fn announcement(&self, controller: ControllerId) -> Announcement {
         Announcement {
             controller,
             incarnation: self.incarnation,

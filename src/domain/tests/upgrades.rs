@@ -10,7 +10,7 @@ use crate::domain::ids::ControllerId;
 use crate::domain::membership::Membership;
 use crate::domain::negotiation::{ProtocolRange, ProtocolVersion};
 use crate::domain::state::{ClusterState, LogPosition};
-use crate::domain::upgrade::{Blocker, RouterEffect, Sight, blockers, newest, router_effect};
+use crate::domain::upgrade::{Blocker, Misfit, RouterEffect, Sight, blockers, newest, router_effect};
 
 fn build(n: u64, level_max: FeatureLevel) -> Announcement {
     Announcement {
@@ -199,4 +199,27 @@ fn the_protocols_of_a_level_are_those_of_its_builds() {
     assert_eq!((state.protocols(), state.protocols_at(FeatureLevel::THREE)), (flat, ProtocolRange::SUPPORTED));
     state.announcements.get_mut(&id(2)).unwrap().protocols = flat;
     assert_eq!(state.protocols_at(FeatureLevel::THREE), flat);
+}
+
+#[test]
+fn a_build_that_is_too_old_or_too_new_is_not_taken_in_and_both_ranges_are_named() {
+    let mut state = three([3, 3, 3]);
+    let older = build(4, FeatureLevel::TWO);
+    assert_eq!(state.judge_build(&older), Ok(()), "nothing is written yet that it could not read");
+    apply(&mut state, Change::Raise(FeatureLevel::THREE));
+    let refused = state.judge_build(&older).unwrap_err();
+    assert!(matches!(refused, Misfit::Level { .. }), "{refused:?}");
+    let words = refused.to_string();
+    assert!(words.contains("0.2.0, reads feature levels 1 to 2; this cluster writes level 3"), "{words}");
+    assert!(words.contains("its controllers read 1 to 3"), "{words}");
+
+    let [four, five] = [4, 5].map(|level| FeatureLevel::new(level).unwrap());
+    let newer = Announcement { level_min: four, ..build(4, five) };
+    assert!(matches!(state.judge_build(&newer), Err(Misfit::Level { .. })), "it no longer reads level 3");
+    assert_eq!(state.judge_build(&build(4, five)), Ok(()), "it writes no more than the cluster may");
+
+    let flat = ProtocolRange::new(ProtocolVersion::FLAT, ProtocolVersion::FLAT).unwrap();
+    let narrow = Announcement { protocols: flat, ..build(4, FeatureLevel::THREE) };
+    let refused = state.judge_build(&narrow).unwrap_err();
+    assert!(refused.to_string().contains("serves router protocols 1; this cluster serves 1 to 2"), "{refused}");
 }
