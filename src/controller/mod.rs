@@ -175,7 +175,9 @@ impl Running {
         let directory = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let dialer = parts.dialer.unwrap_or_else(|| Arc::new(Dialer(security.clone())));
         let seams = Seams { judge: Arc::new(|list| list_codec::judge(list, None)), dialer, ..parts.raft };
-        let node = Node::start(settings(config, advertise, certified), directory, seams).await?;
+        let mut settings = settings(config, advertise, certified);
+        settings.checkpoint_every = parts.looks.hash_every;
+        let node = Node::start(settings, directory, seams).await?;
 
         let mut registry = Registry::default();
         let events = Events::new(&mut registry);

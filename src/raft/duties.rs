@@ -25,8 +25,6 @@ use crate::domain::membership::Member;
 const ROUND_EVERY: Duration = Duration::from_millis(500);
 /// How often a leader asks all members what their builds can do.
 const ANNOUNCEMENTS_EVERY: Duration = Duration::from_secs(5);
-/// How often a leader has everybody hash the applied state: one log entry each.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
 /// A change that stays joint this long under the leader that began it has lost its second half.
 const JOINT_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time for one entry.
@@ -81,7 +79,7 @@ async fn round(node: &Node, raft: &RaftHandle, term: &mut Term) {
     }
     // Whatever was announced meanwhile was hashed as well; a quiet term begins with what the one before has hashed.
     let since = *term.checkpoint_at.get_or_insert_with(Instant::now);
-    if since.elapsed() >= CHECKPOINT_EVERY && node.read(|state| state.level.is_some()) {
+    if since.elapsed() >= node.settings().checkpoint_every && node.read(|state| state.level.is_some()) {
         term.checkpoint_at = Some(Instant::now());
         // Should it fail, the next one comes in a while, and whoever raises a level takes one first.
         let _ = node.take_checkpoint().await;

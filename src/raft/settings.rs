@@ -23,6 +23,8 @@ pub const ELECTION_MS_MIN: u64 = 500;
 pub const ELECTION_MS_MAX: u64 = 1_000;
 /// Default number of log entries between two snapshots.
 pub const SNAPSHOT_EVERY_ENTRIES: u64 = 50_000;
+/// Default time between two hashes of the applied state.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
 /// Most entries in one append message.
 const ENTRIES_PER_APPEND_MAX: u64 = 256;
 /// Entries that stay in the log behind a snapshot, so that a follower that was away for a moment needs no snapshot.
@@ -77,6 +79,8 @@ pub struct Settings {
     pub election_max_ms: u64,
     /// Log entries between two snapshots.
     pub snapshot_every_entries: u64,
+    /// As leader: how often everybody hashes the applied state, which is one log entry each.
+    pub checkpoint_every: Duration,
 }
 
 /// Why a node cannot start with these settings.
@@ -148,6 +152,7 @@ impl Settings {
             election_min_ms: ELECTION_MS_MIN,
             election_max_ms: ELECTION_MS_MAX,
             snapshot_every_entries: SNAPSHOT_EVERY_ENTRIES,
+            checkpoint_every: CHECKPOINT_EVERY,
         }
     }
 

@@ -173,3 +173,45 @@ fn feed(
 fn unusable(file: &SnapshotFile) -> impl Fn(CodecError) -> Error + '_ {
     |source| Error::Content { path: file.path().to_path_buf(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::feature::Announcement;
+    use crate::domain::ids::{ControllerId, Incarnation};
+    use crate::domain::negotiation::ProtocolRange;
+
+    fn announcement(n: u64) -> (ControllerId, Announcement) {
+        let controller = ControllerId::new(n).unwrap();
+        let build = Announcement {
+            controller,
+            incarnation: Incarnation::from_u128(n.into()),
+            software_version: "1".into(),
+            level_min: FeatureLevel::ONE,
+            level_max: FeatureLevel::THREE,
+            protocols: ProtocolRange::SUPPORTED,
+        };
+        (controller, build)
+    }
+
+    #[test]
+    fn a_trial_leaves_nothing_behind_and_finds_what_would_come_back_as_something_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::open(directory.path()).unwrap();
+        let applied = Some(LogPosition { term: 1, index: 7 });
+        let mut state = ClusterState { applied, level: Some(FeatureLevel::ONE), ..ClusterState::default() };
+        state.announcements.extend([announcement(1)]);
+        let trial = try_level(&files, &state, FeatureLevel::THREE).unwrap();
+        assert!(trial.bytes > 0);
+
+        // Stands for a field that a newer format would lose.
+        state.announcements.insert(ControllerId::new(9).unwrap(), announcement(2).1);
+        let lost = try_level(&files, &state, FeatureLevel::THREE);
+        assert!(matches!(lost, Err(Error::Changed { level: FeatureLevel::THREE })), "{lost:?}");
+        let unread = try_level(&files, &state, FeatureLevel::new(9).unwrap());
+        assert!(matches!(unread, Err(Error::Content { .. })), "{unread:?}");
+        assert!(matches!(try_level(&files, &ClusterState::default(), FeatureLevel::THREE), Err(Error::NothingApplied)));
+        assert!(files.newest().is_none());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

@@ -11,6 +11,7 @@ use crate::domain::feature::FeatureLevel;
 use crate::domain::ids::ControllerId;
 use crate::domain::upgrade::{Blocker, blockers, newest};
 use crate::ops::events::Event;
+use crate::raft::settings::CHECKPOINT_EVERY;
 
 /// How often a leader looks.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -22,13 +23,15 @@ const BLOCKED_PATIENCE: Duration = Duration::from_secs(30 * 60);
 pub struct Pace {
     /// Between two looks.
     pub look_every: Duration,
+    /// Between two hashes of the state, on all members.
+    pub hash_every: Duration,
     /// Until an upgrade counts as blocked.
     pub blocked_patience: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { look_every: LOOK_EVERY, blocked_patience: BLOCKED_PATIENCE }
+        Self { look_every: LOOK_EVERY, hash_every: CHECKPOINT_EVERY, blocked_patience: BLOCKED_PATIENCE }
     }
 }
 

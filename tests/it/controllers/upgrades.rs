@@ -18,8 +18,32 @@ use super::cluster::{Cluster, eventually};
 use super::router::{register, registration};
 
 fn often() -> Parts {
-    let looks = Pace { look_every: Duration::from_millis(50), blocked_patience: Duration::ZERO };
+    let looks = Pace { look_every: Duration::from_millis(50), blocked_patience: Duration::ZERO, ..Pace::default() };
     Parts { looks, ..Parts::default() }
+}
+
+/// A cluster one of whose followers has, as a fault of a disk, of memory or of a build might leave it, one record that is
+/// another one: everything is well formed. Leader and follower.
+async fn with_another_state(parts: Parts) -> (Cluster, usize, usize) {
+    let mut cluster = Cluster::with(3, parts).await;
+    let (leader, wrong) = (cluster.leader().await, cluster.follower().await);
+    register(cluster.seats[leader].router, registration("edge-1", 1, 1)).await.unwrap();
+    announced(&cluster, leader).await;
+    let state = eventually("it has applied the registration", async || {
+        let state = cluster.seats[wrong].running().backend().node().read(ClusterState::clone);
+        state.routers.contains_key(&RouterId::new("edge-1").unwrap()).then_some(state)
+    })
+    .await;
+    cluster.stop(wrong).await;
+    let mut other = state;
+    let record = other.routers.values_mut().next().unwrap();
+    Arc::make_mut(record).updated_ms += 1;
+    let directory = eventually("the directory is free", async || Directory::open(cluster.data_dir(wrong)).ok()).await;
+    snapshot::write(&directory.snapshots(), &other).unwrap();
+    drop(directory);
+    cluster.restart(wrong).await;
+    cluster.serves(wrong).await;
+    (cluster, leader, wrong)
 }
 
 async fn report(cluster: &Cluster, through: usize, plan: bool) -> UpgradeResponse {
@@ -135,27 +159,8 @@ async fn a_controller_that_is_down_is_in_the_way_until_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_differs_is_an_event_and_stops_finalizing() {
-    let mut cluster = Cluster::with(3, often()).await;
-    let (leader, wrong) = (cluster.leader().await, cluster.follower().await);
-    register(cluster.seats[leader].router, registration("edge-1", 1, 1)).await.unwrap();
-    announced(&cluster, leader).await;
+    let (cluster, leader, wrong) = with_another_state(often()).await;
     let id = cluster.seats[wrong].id().unwrap().get();
-    let state = eventually("it has applied the registration", async || {
-        let state = cluster.seats[wrong].running().backend().node().read(ClusterState::clone);
-        state.routers.contains_key(&RouterId::new("edge-1").unwrap()).then_some(state)
-    })
-    .await;
-
-    // As a fault of the disk, of memory or of a build might: everything is well formed, and one record is another one.
-    cluster.stop(wrong).await;
-    let mut other = state;
-    let record = other.routers.values_mut().next().unwrap();
-    Arc::make_mut(record).updated_ms += 1;
-    let directory = eventually("the directory is free", async || Directory::open(cluster.data_dir(wrong)).ok()).await;
-    snapshot::write(&directory.snapshots(), &other).unwrap();
-    drop(directory);
-    cluster.restart(wrong).await;
-    cluster.serves(wrong).await;
 
     let refused = finalize(&cluster, leader, false).await.unwrap_err();
     assert!(refused.to_string().contains(&format!("state of controller {id} differs")), "{refused}");
@@ -193,4 +198,12 @@ async fn without_a_soak_time_nobody_finalizes() {
     })
     .await;
     assert_eq!(level(&cluster, 0), Some(FeatureLevel::ONE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_differs_is_found_in_the_background() {
+    let often = often();
+    let looks = Pace { hash_every: Duration::from_millis(500), ..often.looks };
+    let (cluster, leader, _) = with_another_state(Parts { looks, ..often }).await;
+    eventually("it is an event", async || (events(&cluster, leader, "state_differs") == 1).then_some(())).await;
 }
