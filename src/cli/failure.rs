@@ -8,6 +8,7 @@ use tonic::Code;
 
 use super::config_layers::LoadError;
 use super::exit::ExitStatus;
+use crate::domain::access::Denied;
 use crate::rpc::client::ClientError;
 use crate::rpc::status::words_and_hint;
 
@@ -113,6 +114,10 @@ impl From<ClientError> for Failure {
                 Self::new(format!("no controller answered: {}", tried.join(", ")))
                     .hint("check that a controller runs, and that these are admin ports; several --endpoint are tried in turn")
             }
+            ClientError::Refused { at, reason, .. } if reason == Denied::Unknown.code() => {
+                Self::new(format!("{at} runs a version that does not know this command"))
+                    .hint("upgrade a controller, and name all of them: whoever knows it is asked")
+            }
             ClientError::Refused { at, code: Code::Unimplemented, .. } => {
                 Self::new(format!("{at} is no admin port")).hint("a controller's admin port is its `listen.admin`")
             }
@@ -162,6 +167,19 @@ mod tests {
             code: Code::FailedPrecondition,
         };
         assert_eq!(plain(&refused.into()), "error: controller 2 is down\nhint: repair it first\n");
+    }
+
+    #[test]
+    fn an_older_controller_is_not_taken_for_a_wrong_port() {
+        let refused = |reason: &str| ClientError::Refused {
+            at: Target::Socket("/s".into()),
+            reason: reason.into(),
+            message: "there is no such RPC here".into(),
+            hint: None,
+            code: Code::Unimplemented,
+        };
+        assert!(plain(&refused("unknown_rpc").into()).contains("a version that does not know this command"));
+        assert!(plain(&refused("").into()).contains("is no admin port"));
     }
 
     #[test]

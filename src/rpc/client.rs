@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::status::{hint_of, reason_of};
-use crate::domain::access::Caller;
+use crate::domain::access::{Caller, Denied};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, RouterId};
 use crate::proto::admin::admin_client::AdminClient as Wire;
@@ -261,7 +261,7 @@ impl AdminClient {
     }
 
     /// Asks whoever is connected. A connection that turns out to be dead is replaced once, and whoever is no member any
-    /// more is asked no more, while there are others. Repeating is safe: a change that was made already is refused the
+    /// more, or is of a build that does not know the question, is asked no more, while there are others. Repeating is safe: a change that was made already is refused the
     /// second time, and everything else may be done twice.
     async fn ask<Q, A, F>(
         &mut self,
@@ -284,7 +284,7 @@ impl AdminClient {
                     again = false;
                     self.connected = None;
                 }
-                Ok(Err(status)) if reason_of(&status) == Some(NOT_MEMBER) && self.targets.len() > 1 => {
+                Ok(Err(status)) if reason_of(&status).is_some_and(others_may_know) && self.targets.len() > 1 => {
                     self.targets.retain(|target| *target != at);
                     self.connected = None;
                     if self.channel().await.is_err() {
@@ -389,6 +389,11 @@ async fn dial_controller(
         }
         _ => Ok(dialed.stream),
     }
+}
+
+/// Whether another controller may well answer what this one refused.
+fn others_may_know(reason: &str) -> bool {
+    reason == NOT_MEMBER || reason == Denied::Unknown.code()
 }
 
 /// Whether the transport failed, rather than the controller answering.

@@ -159,6 +159,18 @@ impl Mixed {
         self.everybody_holds_the_list().await;
     }
 
+    /// An older controller is passed over when somebody else can be asked, and says that it is one when nobody can.
+    pub(crate) async fn whoever_knows_upgrades_is_asked(&self, older: usize) {
+        let admin = |place: usize| format!("http://127.0.0.1:{}", self.fleet.controllers[place].0.admin);
+        let others = (0..self.fleet.controllers.len()).filter(|place| *place != older);
+        let endpoints: Vec<_> = std::iter::once(older).chain(others).map(admin).collect();
+        let asks = ["cluster", "upgrade", "status", "-o", "json"];
+        let told = ask(&self.newer.program, &asks, &endpoints.join(",")).await.unwrap();
+        assert_eq!(told["finalized"], false, "{told}");
+        let alone = self.fleet.cli_at(older, &["cluster", "upgrade", "status"]).await;
+        assert!(alone.code == 1 && alone.err.contains("a version that does not know this command"), "{alone:?}");
+    }
+
     /// Asked at a controller of this build, the cluster says why it cannot be finalized yet, and stays as it is.
     pub(crate) async fn finalizing_is_refused(&self, place: usize, why: &str) {
         let refused = self.fleet.cli_at(place, &["cluster", "upgrade", "finalize"]).await;

@@ -146,6 +146,7 @@ async fn once_it_is_finalized_an_older_build_refuses_to_go_on_and_the_newer_one_
         }
         let (leader, followers) = mixed.leader_and_others().await;
         mixed.replace_controller(followers[0], newer).await;
+        mixed.whoever_knows_upgrades_is_asked(leader).await;
         mixed.finalizing_is_refused(followers[0], "which leads, runs a version that knows no upgrades yet").await;
         mixed.transfer_to(followers[0]).await;
         let (min, max) = older.levels;
