@@ -75,7 +75,7 @@ fn the_incident_happened_to_their_router_and_not_to_ours() {
 #[test]
 fn nothing_may_be_missing_from_the_incident() {
     type Change = fn(&mut Observations);
-    let table: [(&str, Change); 26] = [
+    let table: [(&str, Change); 27] = [
         ("their router held no list at first", |seen| seen.theirs.served.named = None),
         ("their router heard only two at first", |seen| seen.theirs.served.connected = 2),
         ("the empty list was no newer one", |seen| seen.theirs.served.index = EMPTY_INDEX),
@@ -101,6 +101,7 @@ fn nothing_may_be_missing_from_the_incident() {
         ("one is away in the end", |seen| seen.after.members.get_mut(&2).unwrap().up = false),
         ("no list is committed in the end", |seen| seen.after.list = None),
         ("ours holds the first list in the end", |seen| seen.ours.end = ours("1.1", 1..=4)),
+        ("ours holds a list that is not committed in the end", |seen| seen.ours.end = ours("1.8", 1..=4)),
         ("ours holds others in the end", |seen| seen.ours.end = ours("1.9", 1..=3)),
         ("ours is served by nobody in the end", |seen| seen.ours.end.sessions.clear()),
         ("there was no new list", |seen| {

@@ -112,8 +112,9 @@ mod tests {
     #[test]
     fn nothing_may_be_missing_from_it() {
         type Change = fn(&mut Observations);
-        let table: [(&str, Change); 10] = [
+        let table: [(&str, Change); 11] = [
             ("it began with another version", |seen| seen.before = view("1.1", "0.2.0")),
+            ("nobody was there before", |seen| seen.before.members.clear()),
             ("one controller is an older one", |seen| seen.after = view("1.9", "0.1.0")),
             ("there is no controller", |seen| seen.after.members.clear()),
             ("a router was not upgraded", |seen| {
