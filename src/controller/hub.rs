@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::metrics::Metrics;
 use crate::domain::controller_list::ControllerList;
 use crate::domain::ids::RouterId;
-use crate::ops::events::{Event, Events};
+use crate::ops::events::{Event, Events, Kind, Subject};
 use crate::rpc::control_plane::{Held, NotServing, Published, Seat};
 use crate::rpc::list_codec::{Codec, Publication};
 use crate::rpc::session::{Farewell, LiveSession};
@@ -71,6 +71,7 @@ impl Hub {
         let last = self.published.borrow().clone();
         let held = last.as_deref().map(Publication::held);
         if held.is_some_and(|held| *held.list == *list) {
+            self.events.resolve(Kind::PublicationWithheld, &Subject::Itself);
             return true;
         }
         match self.codec.prepare(list, held) {
@@ -78,6 +79,7 @@ impl Hub {
                 tracing::info!(version = %list.version(), controllers = list.controllers().len(), "publish list");
                 self.metrics.published(list.version());
                 self.published.send_replace(Some(Arc::new(publication)));
+                self.events.resolve(Kind::PublicationWithheld, &Subject::Itself);
                 true
             }
             Err(refusal) => {
@@ -206,6 +208,7 @@ impl Hub {
             router: router.to_string(),
             reason: reason.to_owned(),
             message: format!("{reason}: {message}"),
+            late: false,
         });
     }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::material::Material;
 use super::security::Security;
 use super::store::{Expiry, Reload, unix_now};
-use crate::ops::events::{Event, Events};
+use crate::ops::events::{Event, Events, Kind, Subject};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Which {
@@ -54,9 +54,14 @@ pub async fn follow(security: Security, events: Events, metrics: CertificateMetr
             Reload::Done(material) => {
                 let principal = material.leaf().principal.to_string();
                 events.raise(Event::CertificateReplaced { principal });
+                events.resolve(Kind::CertificateUnusable, &Subject::Itself);
                 told.look(&material, &events, &metrics);
             }
-            Reload::Unchanged(material) => told.look(&material, &events, &metrics),
+            // Also when the earlier files were put back: what lies there is what is in use.
+            Reload::Unchanged(material) => {
+                events.resolve(Kind::CertificateUnusable, &Subject::Itself);
+                told.look(&material, &events, &metrics);
+            }
             Reload::Failed(message) => events.raise(Event::CertificateUnusable { message }),
         })
         .await;
@@ -75,6 +80,8 @@ impl Told {
             if now > before {
                 let (within, over) = (now.as_str(), now == Expiry::Over);
                 events.raise(Event::CertificateExpires { certificate, within, over });
+            } else if now == Expiry::Far {
+                events.resolve(Kind::CertificateExpires, &Subject::Certificate((*certificate).to_owned()));
             }
         }
     }

@@ -125,6 +125,9 @@ fn an_older_list_is_withheld() {
     assert!(!hub.publish(&list(3, 5)));
     assert_eq!(*hub.newest().unwrap().held().list, list(3, 9));
     assert!(matches!(&events.kept()[0].event, Event::PublicationWithheld { reason: "stale", .. }));
+    assert_eq!(events.lasting().len(), 1);
+    assert!(hub.publish(&list(3, 11)));
+    assert_eq!(events.lasting(), [], "a list that routers take is published: it is over");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::domain::agreement::Agreement;
 use crate::domain::feature::FeatureLevel;
 use crate::domain::ids::ControllerId;
 use crate::domain::upgrade::{Blocker, blockers, newest};
-use crate::ops::events::Event;
+use crate::ops::events::{Event, Kind, Subject};
 use crate::raft::settings::CHECKPOINT_EVERY;
 
 /// How often a leader looks.
@@ -99,6 +99,7 @@ pub(in crate::controller) async fn follow(backend: Arc<Backend>, pace: Pace) {
             backend.look_after_upgrade(&mut seen, pace).await;
         } else {
             backend.soak.ends();
+            backend.leads_no_more(&seen);
             seen = Seen::default();
         }
     }
@@ -119,7 +120,7 @@ impl Backend {
         self.metrics.newest_level(level);
         if current >= Some(level) {
             self.soak.ends();
-            return self.tell_blocked(seen, None);
+            return self.tell_unblocked();
         }
         // What was not compared yet is compared when the level is raised.
         let left: Vec<_> = left.into_iter().filter(|found| !matches!(found, Blocker::NotCompared { .. })).collect();
@@ -129,7 +130,7 @@ impl Backend {
             let patient = since.elapsed() < pace.blocked_patience;
             return self.tell_blocked(seen, (!patient).then_some((level, &left[..])));
         }
-        self.tell_blocked(seen, None);
+        self.tell_unblocked();
         if self.soak.goes_on(level, Instant::now()) {
             tracing::info!(level = level.get(), "the upgrade has soaked for as long as configured: finalizing it");
             if let Err(error) = self.raise_level(level).await {
@@ -145,7 +146,22 @@ impl Backend {
                 self.events.raise(Event::StateDiffers { controller: *controller, index: *index });
             }
         }
+        for controller in seen.differing.iter().filter(|was| !differing.iter().any(|(is, _)| is == *was)) {
+            self.events.resolve(Kind::StateDiffers, &Subject::Controller(controller.to_string()));
+        }
         seen.differing = differing.iter().map(|(controller, _)| *controller).collect();
+    }
+
+    /// Who leads now sees for itself what is in the way.
+    fn leads_no_more(&self, seen: &Seen) {
+        self.tell_unblocked();
+        for controller in &seen.differing {
+            self.events.resolve(Kind::StateDiffers, &Subject::Controller(controller.to_string()));
+        }
+    }
+
+    fn tell_unblocked(&self) {
+        self.events.resolve(Kind::UpgradeBlocked, &Subject::Itself);
     }
 
     fn tell_blocked(&self, seen: &mut Seen, blocked: Option<(FeatureLevel, &[Blocker])>) {

@@ -54,7 +54,7 @@ fn settled(status: &AgentStatus) -> Option<&HeldStatus> {
 
 fn refusal(event: &Event) -> Option<String> {
     match event {
-        Event::OfferRefused { from, message, hint, .. } => Some(format!("{from}: {message}; {hint}")),
+        Event::OfferRefused { hint, .. } => Some(format!("{event}; {hint}")),
         Event::NotSaved { message } => Some(message.clone()),
         _ => None,
     }

@@ -99,6 +99,12 @@ impl Holdings {
         clears
     }
 
+    /// Whether somebody whom the newest list names was heard: whatever the router fell back to, it needs no more.
+    #[must_use]
+    pub fn is_confirmed_by(&self, from: &Speaker) -> bool {
+        self.source == Source::Newest && from.id.is_some_and(|id| self.is_member(from.cluster, id))
+    }
+
     /// Whether the list in use names this controller of this cluster.
     #[must_use]
     pub fn is_member(&self, cluster: Option<ClusterId>, id: ControllerId) -> bool {

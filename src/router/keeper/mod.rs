@@ -30,7 +30,7 @@ use crate::domain::controller_list::{Digest, ListVersion};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ClusterId, ControllerId};
 use crate::domain::negotiation::ProtocolVersion;
-use crate::ops::events::Event;
+use crate::ops::events::{Event, Kind, Subject};
 use crate::proto::router::ListUpdate;
 use crate::rpc::list_codec;
 
@@ -193,6 +193,9 @@ impl Keeper {
                 let _ = reply.send(answer);
             }
             Request::Heard(from) => {
+                if self.holdings.is_confirmed_by(&from) {
+                    self.confirmed();
+                }
                 if self.holdings.contact(&from) {
                     tracing::info!(endpoint = %from.endpoint, "a member of the newest list answers: the reserve is cleared");
                     self.save_reserve().await;
@@ -218,6 +221,7 @@ impl Keeper {
                 })
                 .await;
                 tracing::info!(from = %from.endpoint, version = %self.holdings.version_text(), "adopted a controller list");
+                self.confirmed();
                 self.holdings.acknowledged()
             }
             Verdict::Merge(hints) => {
@@ -230,7 +234,12 @@ impl Keeper {
             Verdict::Unchanged => {
                 self.instruments.unchanged();
                 match offer.content {
-                    Content::Structured { .. } => self.holdings.acknowledged(),
+                    Content::Structured { .. } => {
+                        if from.id.is_some_and(|id| self.holdings.is_member(from.cluster, id)) {
+                            self.confirmed();
+                        }
+                        self.holdings.acknowledged()
+                    }
                     _ => Answer::Ack { version: None, digest: list_codec::digest(&update.list) },
                 }
             }
@@ -249,12 +258,21 @@ impl Keeper {
         self.publish();
     }
 
+    /// What is held is the newest list again, and known to be: nothing older is in use any more.
+    fn confirmed(&self) {
+        for kind in [Kind::FellBack, Kind::RunningOnSeeds] {
+            self.instruments.events.resolve(kind, &Subject::Itself);
+        }
+    }
+
     fn refuse(&self, from: &Speaker, refusal: &Refusal) {
-        let from =
-            from.id.map_or_else(|| from.endpoint.to_string(), |id| format!("controller {id} at {}", from.endpoint));
+        let at = from.endpoint.to_string();
+        let from = from.id.map_or_else(|| Subject::Address(at.clone()), |id| Subject::Controller(id.to_string()));
         self.instruments.refused(refusal.code());
         self.instruments.events.raise(Event::OfferRefused {
             from,
+            at,
+            late: false,
             reason: refusal.code(),
             message: refusal.to_string(),
             hint: refusal.hint(),
@@ -315,11 +333,14 @@ fn report_start(instruments: &Instruments, holdings: &Holdings, lost: bool) {
             to: "previous",
             message: format!("the newest saved list cannot be used; using version {version}"),
         }),
-        Source::Seeds if lost => instruments.events.raise(Event::FellBack {
-            to: "seeds",
-            message: "no saved list can be used; using the controllers of the configuration".into(),
+        Source::Seeds => instruments.events.raise(Event::RunningOnSeeds {
+            first: !lost,
+            message: if lost {
+                "no saved list can be used; using the controllers of the configuration".into()
+            } else {
+                "no list was saved yet; using the controllers of the configuration".into()
+            },
         }),
-        Source::Seeds => tracing::info!("no list was saved yet: starting from the controllers of the configuration"),
     }
 }
 

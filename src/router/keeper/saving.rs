@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Keeper, chain};
 use crate::domain::retry::{self, Backoff};
-use crate::ops::events::Event;
+use crate::ops::events::{Event, Kind, Subject};
 use crate::router::generations::{Generations, Registered, SaveError};
 
 /// How soon, and at most how seldom, a list that could not be saved is saved again.
@@ -56,6 +56,7 @@ impl Keeper {
                 if self.unsaved.take().is_some() {
                     tracing::info!(version = %self.holdings.version_text(), "saved the list that was held in memory only");
                 }
+                self.instruments.events.resolve(Kind::NotSaved, &Subject::Itself);
             }
             Err(error) => self.failed_to_save(&error),
         }

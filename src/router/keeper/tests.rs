@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::*;
 use crate::domain::ids::{ClusterId, RouterId};
-use crate::ops::events::Events;
+use crate::ops::events::{Events, Kind, Severity};
 use crate::router::candidates::{Candidate, Tier};
 use crate::router::generations::{Floors, HostDisk};
 use crate::router::metrics::Metrics;
@@ -58,6 +58,10 @@ fn from(controller: u64) -> Speaker {
 
 async fn offered(kept: &mut Kept, update: ListUpdate) -> Answer {
     kept.keeper.judge(update, from(1)).await
+}
+
+fn lasting(kept: &Kept) -> Vec<Kind> {
+    kept.instruments.events.lasting().iter().map(|lasting| lasting.event.kind()).collect()
 }
 
 fn held_version(kept: &Kept) -> Option<String> {
@@ -154,7 +158,8 @@ async fn every_refusal_is_a_log_line_an_event_a_count_and_a_nack_with_a_hint() {
         assert!(!hint.is_empty(), "{code} has no hint");
         let line =
             log.lines().find(|line| line.contains(&message)).unwrap_or_else(|| panic!("{code} is not in the log"));
-        assert!(line.contains("WARN") && line.contains("controller 4"), "{line}");
+        let level = if code.contains("conflict") { "ERROR" } else { "WARN" };
+        assert!(line.contains(level) && line.contains("controller 4"), "{line}");
         assert!(
             metrics.contains(&format!("pilothouse_router_offers_refused_total{{reason=\"{code}\"}}")),
             "{code}: {metrics}"
@@ -182,10 +187,13 @@ async fn a_full_disk_is_said_the_list_is_used_and_it_is_saved_when_there_is_room
     assert!(!kept.instruments.status().borrow().saved);
     assert!(kept.instruments.events.kept().iter().any(|one| matches!(one.event, Event::NotSaved { .. })));
 
+    assert_eq!(lasting(&kept), [Kind::NotSaved]);
+
     disk.repair();
     assert!(disk.left() > 0);
     kept.keeper.save().await;
     assert!(kept.instruments.status().borrow().saved);
+    assert_eq!(lasting(&kept), [], "it is over");
     drop(kept);
     assert_eq!(held_version(&super::tests::kept(dir.path(), Arc::new(HostDisk))), Some(list.version().to_string()));
 }
@@ -204,6 +212,42 @@ async fn the_reserve_keeps_who_was_held_until_a_member_of_the_newest_list_answer
     assert_eq!(kept.keeper.holdings.reserve.len(), 2, "not where the list says it is");
     kept.keeper.handle(Request::Heard(from(8))).await;
     assert!(kept.keeper.holdings.reserve.is_empty());
+}
+
+#[tokio::test]
+async fn whatever_a_router_fell_back_to_is_over_when_the_newest_list_is_known_to_be_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = kept(dir.path(), Arc::new(HostDisk));
+    assert_eq!(lasting(&first), [Kind::RunningOnSeeds]);
+    assert_eq!(first.instruments.events.kept()[0].event.severity(), Severity::Info, "every router begins so");
+    offered(&mut first, update(&list_of(CLUSTER, 5, &[1, 2, 3]))).await;
+    assert_eq!(lasting(&first), [], "a list was adopted");
+    let newest = list_of(CLUSTER, 9, &[1, 2, 3]);
+    offered(&mut first, update(&newest)).await;
+    drop(first);
+
+    std::fs::write(dir.path().join("list.current"), b"junk").unwrap();
+    let mut second = kept(dir.path(), Arc::new(HostDisk));
+    assert_eq!(lasting(&second), [Kind::FellBack]);
+    second.keeper.handle(Request::Heard(from(1))).await;
+    assert_eq!(lasting(&second), [Kind::FellBack], "a member answers, and the newest list is not there yet");
+    offered(&mut second, update(&newest)).await;
+    assert_eq!(lasting(&second), [], "the newest list is there again");
+
+    let fall_back = |kept: &Kept| {
+        kept.instruments.events.raise(Event::FellBack { to: "reserve", message: "nobody answers".into() });
+    };
+    fall_back(&second);
+    let stranger = Speaker { cluster: Some(ClusterId::from_u128(CLUSTER + 1)), ..from(1) };
+    second.keeper.handle(Request::Heard(stranger)).await;
+    second.keeper.handle(Request::Heard(from(8))).await;
+    second.keeper.judge(update(&newest), from(8)).await;
+    assert_eq!(lasting(&second), [Kind::FellBack], "whom the list does not name proves nothing");
+    second.keeper.handle(Request::Heard(from(1))).await;
+    assert_eq!(lasting(&second), [], "a member answers");
+    fall_back(&second);
+    offered(&mut second, update(&newest)).await;
+    assert_eq!(lasting(&second), [], "a member offers what is held");
 }
 
 #[tokio::test]

@@ -162,9 +162,10 @@ fn say_opened(context: &Context, live: &Live) {
     let known = context.known.borrow();
     let on_a_member = context.board.reached().any(|id| known.is_member(known.cluster, id));
     if known.list.is_some() && tier != Tier::Held && !on_a_member {
-        context.instruments.events.raise(Event::FellBack {
-            to: tier.as_str(),
-            message: format!("no controller of the held list answers; now on {endpoint}"),
+        let message = format!("no controller of the held list answers; now on {endpoint}");
+        context.instruments.events.raise(match tier {
+            Tier::Seeds => Event::RunningOnSeeds { first: false, message },
+            _ => Event::FellBack { to: tier.as_str(), message },
         });
     }
 }

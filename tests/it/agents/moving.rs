@@ -106,7 +106,7 @@ async fn a_router_whose_list_is_dead_falls_back_to_a_live_seed_and_says_so() {
     assert!(holds(&agent.status().borrow(), "1.5"), "the saved list is in use from the first moment");
     becomes(&agent, "it adopts the newer list", |status| holds(status, "1.8") && open(status) == [9]).await;
     let events = agent.events().kept();
-    assert!(events.iter().any(|one| matches!(&one.event, Event::FellBack { to: "seeds", .. })), "{events:?}");
+    assert!(events.iter().any(|one| matches!(&one.event, Event::RunningOnSeeds { first: false, .. })), "{events:?}");
 }
 
 #[tokio::test]
