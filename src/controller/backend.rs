@@ -309,8 +309,8 @@ impl ControlPlane for Backend {
         self.tasks.spawn(name, task);
     }
 
-    fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str) {
-        self.hub.refused_by_router(router, reason, message);
+    fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str, late: bool) {
+        self.hub.refused_by_router(router, reason, message, late);
     }
 }
 

@@ -202,13 +202,13 @@ impl Hub {
     }
 
     /// A router refused a list.
-    pub fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str) {
+    pub fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str, late: bool) {
         self.metrics.refused_by_router(reason);
         self.events.raise(Event::RouterRefused {
             router: router.to_string(),
             reason: reason.to_owned(),
             message: format!("{reason}: {message}"),
-            late: false,
+            late,
         });
     }
 

@@ -19,7 +19,7 @@ use super::keeper::{Keeper, Published};
 use super::metrics::Metrics;
 use super::sessions::{Board, Connector, Context, Registrar, TcpConnector, Timing, description, slot};
 use super::status::AgentStatus;
-use super::{api, outputs};
+use super::{api, outputs, reach};
 use crate::domain::acceptance::HeldList;
 use crate::domain::ids::RouterId;
 use crate::domain::principal::Role;
@@ -123,6 +123,9 @@ impl Agent {
         let stop = CancellationToken::new();
         let certificates = CertificateMetrics::new(&mut registry);
         tokio::spawn(watching::follow(security.clone(), events.clone(), certificates, stop.clone()));
+        let alone =
+            reach::follow(status.clone(), published.known.subscribe(), events.clone(), config.no_controller_after);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(alone));
         let connector = parts.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector(security)));
         let life = Arc::new(Life { config, parts, connector, published, instruments, stop: stop.clone() });
         // The first life begins here: what was saved is known when this returns.

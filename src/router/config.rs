@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,8 @@ pub const SEEDS_MAX: usize = 64;
 pub const SESSIONS_DEFAULT: usize = 2;
 /// Most sessions of a router: each costs its controller memory.
 pub const SESSIONS_MAX: usize = 4;
+/// Least and most of `no_controller_after_ms`: sooner every restart of a controller alarms, later nobody is helped.
+pub const NO_CONTROLLER_AFTER_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 /// Longest command line that is run when the list changes, in bytes.
 pub const ON_CHANGE_BYTES_MAX: usize = 4 * 1024;
 
@@ -36,6 +40,8 @@ pub struct RouterFile {
     pub seeds: Vec<String>,
     /// How many controllers it keeps a session with.
     pub sessions: Option<usize>,
+    /// For so long without any controller, and a person is told.
+    pub no_controller_after_ms: Option<u64>,
     /// For people and selectors.
     pub labels: BTreeMap<String, String>,
     /// How the data plane beside it learns of the list.
@@ -69,6 +75,8 @@ pub struct RouterConfig {
     pub seeds: Vec<Endpoint>,
     /// How many controllers it keeps a session with: 1 to [`SESSIONS_MAX`].
     pub sessions: usize,
+    /// For so long without any controller, and a person is told.
+    pub no_controller_after: Duration,
     /// For people and selectors.
     pub labels: BTreeMap<String, String>,
     /// How the data plane beside it learns of the list.

@@ -6,6 +6,7 @@
 //!   │     └── generations ── the data directory
 //!   ├── sessions ─ one active, one warm: whom to try says `candidates`, who is taken says the board
 //!   ├── outputs ── for the data plane: a JSON file, a command
+//!   ├── reach ──── says when no controller was reachable for too long
 //!   └── api ────── for this host: status and list over HTTP
 //! enrolling ─ before the first start: a certificate for a join token, and the first list
 //! ```
@@ -23,6 +24,7 @@ pub mod keeper;
 pub mod listen;
 pub mod metrics;
 pub mod outputs;
+mod reach;
 #[cfg(test)]
 mod samples;
 pub mod sessions;
@@ -30,6 +32,7 @@ pub mod status;
 
 pub use agent::{Agent, AgentError, Parts, run};
 pub use listen::listen;
+pub use reach::NO_CONTROLLER_AFTER;
 pub use sessions::{ConnectError, Connected, Connector, TcpConnector, Timing};
 
 /// Version of this build, as routers report it.

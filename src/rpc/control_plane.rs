@@ -64,7 +64,7 @@ pub trait ControlPlane: Send + Sync + 'static {
     fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>);
 
     /// A router refused a list.
-    fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str);
+    fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str, late: bool);
 }
 
 /// Who speaks here.

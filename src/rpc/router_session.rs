@@ -279,7 +279,9 @@ impl<P: ControlPlane> Session<P> {
         }
         let (reason, message) = (excerpt(&nack.reason), excerpt(&nack.message));
         self.live.hear(|facts| facts.last_refusal.clone_from(&reason));
-        self.plane.refused_by_router(&self.live.router, &reason, &message);
+        // What else a router calls late is not believed: it has only one way to be so.
+        let late = nack.late && reason == "stale";
+        self.plane.refused_by_router(&self.live.router, &reason, &message, late);
         self.answered(nack.nonce, Answer::Nack);
         Ok(())
     }

@@ -14,9 +14,9 @@ use crate::cli::logging;
 use crate::cli::render::{held, json};
 use crate::domain::ids::ClusterId;
 use crate::ops::config::{InvalidConfig, LogFile};
-use crate::router;
 use crate::router::config::{HttpListen, RouterConfig, RouterFile, SESSIONS_DEFAULT};
 use crate::router::generations::{FileState, Floors, Inspection, inspect, trust};
+use crate::router::{self, NO_CONTROLLER_AFTER};
 use crate::tls::TlsFile;
 
 /// A configuration to start from.
@@ -140,6 +140,7 @@ impl Written for RouterFile {
     fn defaults() -> Self {
         Self {
             sessions: Some(SESSIONS_DEFAULT),
+            no_controller_after_ms: u64::try_from(NO_CONTROLLER_AFTER.as_millis()).ok(),
             tls: TlsFile { insecure: Some(false), insecure_off_loopback: Some(false), ..TlsFile::default() },
             log: LogFile { format: Some("text".into()), level: Some("info".into()) },
             ..Self::default()

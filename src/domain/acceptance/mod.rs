@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::refusal::Refusal;
+pub use self::refusal::{LATE_WITHIN, Refusal};
 use super::controller_list::{ControllerList, Defect, Digest, HeldVersion, LIST_BYTES_MAX, ListVersion, OfferedList};
 use super::endpoint::Endpoint;
 use super::ids::{ClusterId, ControllerId, RecoveryId};

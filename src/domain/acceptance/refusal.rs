@@ -1,9 +1,15 @@
 //! Why an offer is refused: displayable, counted by [`Refusal::code`], and with a [`Refusal::hint`].
 
+use std::time::Duration;
+
 use super::{HINTS_MAX, Offerer};
 use crate::domain::controller_list::{Defect, LIST_BYTES_MAX, ListVersion};
 use crate::domain::endpoint::InvalidEndpoint;
 use crate::domain::ids::{ClusterId, ControllerId};
+
+/// An offer that is older than a list adopted so recently was overtaken on its way: some heartbeats of a slow controller,
+/// and several elections.
+pub const LATE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why an offer is refused. Displayable, counted by [`Refusal::code`], and with a [`Refusal::hint`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +108,14 @@ impl Refusal {
         }
     }
 
+    /// Whether the offer was only overtaken by a newer one of the same epoch, which was adopted this long ago: right after a
+    /// change of members the slower of two controllers comes second. It is refused like any other, and alarms nobody.
+    #[must_use]
+    pub fn is_late(&self, adopted: ListVersion, ago: Duration) -> bool {
+        let Self::Stale { floor, offered } = self else { return false };
+        *floor == adopted && offered.epoch == floor.epoch && ago <= LATE_WITHIN
+    }
+
     /// What an operator should do. The held list stays in use in every case.
     #[must_use]
     pub fn hint(&self) -> String {
@@ -137,5 +151,25 @@ impl Refusal {
             }
             Self::Retired { .. } => "stop that controller: it was removed and may not serve routers".into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::controller_list::Epoch;
+
+    #[test]
+    fn late_is_what_was_overtaken_within_one_epoch_a_moment_ago() {
+        let version = |epoch, index| ListVersion { epoch: Epoch::new(epoch).unwrap(), index };
+        let stale = |offered| Refusal::Stale { floor: version(2, 9), offered };
+        let moment = Duration::from_secs(1);
+        assert!(stale(version(2, 8)).is_late(version(2, 9), moment));
+        assert!(stale(version(2, 8)).is_late(version(2, 9), LATE_WITHIN));
+        assert!(!stale(version(2, 8)).is_late(version(2, 9), LATE_WITHIN + moment), "it has been behind for long");
+        assert!(!stale(version(1, 8)).is_late(version(2, 9), moment), "it does not know of the recovery");
+        assert!(!stale(version(2, 8)).is_late(version(2, 7), moment), "the floor is above what was adopted");
+        assert!(!Refusal::Conflict { version: version(2, 9) }.is_late(version(2, 9), moment));
+        assert!(!Refusal::DigestMismatch.is_late(version(2, 9), moment));
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{
-    HttpListen, ON_CHANGE_BYTES_MAX, Output, OutputFile, RouterConfig, RouterFile, SEEDS_MAX, SESSIONS_DEFAULT,
-    SESSIONS_MAX,
+    HttpListen, NO_CONTROLLER_AFTER_MS, ON_CHANGE_BYTES_MAX, Output, OutputFile, RouterConfig, RouterFile, SEEDS_MAX,
+    SESSIONS_DEFAULT, SESSIONS_MAX,
 };
 use crate::domain::command::LABEL_BYTES_MAX;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::RouterId;
 use crate::domain::principal::RoleKind;
 use crate::ops::config::{InvalidConfig, Problems};
+use crate::router::NO_CONTROLLER_AFTER;
 use crate::tls::TlsConfig;
 
 pub(super) fn validate(file: RouterFile) -> Result<RouterConfig, InvalidConfig> {
@@ -21,13 +23,15 @@ pub(super) fn validate(file: RouterFile) -> Result<RouterConfig, InvalidConfig> 
     let tls = file.tls.meant(RoleKind::Router, &mut problems);
     let seeds = seeds(&file.seeds, tls.as_ref(), &mut problems);
     let sessions = sessions(file.sessions, &mut problems);
+    let no_controller_after = no_controller_after(file.no_controller_after_ms, &mut problems);
     labels(&file.labels, &mut problems);
     let output = output(file.output, data_dir.as_deref(), &mut problems);
     let http = file.http.and_then(|text| http(&text, &mut problems));
     let log = file.log.meant(&mut problems);
     match (id, data_dir, tls) {
         (Some(id), Some(data_dir), Some(tls)) if problems.is_empty() => {
-            Ok(RouterConfig { id, data_dir, seeds, sessions, labels: file.labels, output, http, tls, log })
+            let labels = file.labels;
+            Ok(RouterConfig { id, data_dir, seeds, sessions, no_controller_after, labels, output, http, tls, log })
         }
         _ => Err(problems.into_invalid()),
     }
@@ -91,6 +95,14 @@ fn sessions(written: Option<usize>, problems: &mut Problems) -> usize {
         );
     }
     sessions
+}
+
+fn no_controller_after(written: Option<u64>, problems: &mut Problems) -> Duration {
+    let after = written.map_or(NO_CONTROLLER_AFTER, Duration::from_millis);
+    if let Some(ms) = written.filter(|ms| !NO_CONTROLLER_AFTER_MS.contains(ms)) {
+        problems.add("no_controller_after_ms", format!("is {ms}"), "choose 1000 to 3600000; 30000 is the default");
+    }
+    after
 }
 
 fn labels(labels: &BTreeMap<String, String>, problems: &mut Problems) {
@@ -194,6 +206,8 @@ mod tests {
         assert!(problem(|file| file.data_dir = Some(PathBuf::new())).contains("data_dir"));
         assert!(problem(|file| file.sessions = Some(0)).contains("choose 1 to 4"));
         assert!(problem(|file| file.sessions = Some(SESSIONS_MAX + 1)).contains("choose 1 to 4"));
+        assert!(problem(|file| file.no_controller_after_ms = Some(999)).contains("choose 1000 to 3600000"));
+        assert!(problem(|file| file.no_controller_after_ms = Some(3_600_001)).contains("is 3600001"));
         let labels = [("site".to_owned(), "x".repeat(LABEL_BYTES_MAX))].into();
         assert!(problem(|file| file.labels = labels).contains("the limit is 4096"));
         assert!(problem(|file| file.http = Some("0.0.0.0:80".into())).contains("not a loopback address"));

@@ -63,7 +63,12 @@ pub enum Answer {
         digest: Digest,
     },
     /// The held list stays.
-    Nack(Refusal),
+    Nack {
+        /// Why.
+        refusal: Refusal,
+        /// Whether the offer was only overtaken by a newer one.
+        late: bool,
+    },
 }
 
 enum Request {
@@ -132,6 +137,8 @@ pub struct Keeper {
     random: Arc<dyn Fn() -> u32 + Send + Sync>,
     requests: mpsc::Receiver<Request>,
     unsaved: Option<Unsaved>,
+    /// What was adopted last in this process, and when.
+    adopted: Option<(ListVersion, Instant)>,
 }
 
 impl Keeper {
@@ -166,6 +173,7 @@ impl Keeper {
             random,
             requests,
             unsaved,
+            adopted: None,
         };
         keeper.publish();
         (keeper, KeeperHandle { requests: sender })
@@ -203,7 +211,7 @@ impl Keeper {
                 }
             }
             Request::Registered(registered) => self.save_registration(registered).await,
-            Request::Unreadable { from, detail } => self.refuse(&from, &Refusal::Undecodable { detail }),
+            Request::Unreadable { from, detail } => _ = self.refuse(&from, &Refusal::Undecodable { detail }),
         }
     }
 
@@ -244,13 +252,14 @@ impl Keeper {
                 }
             }
             Verdict::Refuse(refusal) => {
-                self.refuse(&from, &refusal);
-                Answer::Nack(refusal)
+                let late = self.refuse(&from, &refusal);
+                Answer::Nack { refusal, late }
             }
         }
     }
 
     async fn adopt(&mut self, generation: Generation) {
+        self.adopted = Some((generation.held.list.version(), Instant::now()));
         self.holdings.adopt(generation);
         self.instruments.adopted();
         self.unsaved = None;
@@ -265,18 +274,21 @@ impl Keeper {
         }
     }
 
-    fn refuse(&self, from: &Speaker, refusal: &Refusal) {
+    /// Says that an offer is refused, and whether it was only late.
+    fn refuse(&self, from: &Speaker, refusal: &Refusal) -> bool {
+        let late = self.adopted.is_some_and(|(version, at)| refusal.is_late(version, at.elapsed()));
         let at = from.endpoint.to_string();
         let from = from.id.map_or_else(|| Subject::Address(at.clone()), |id| Subject::Controller(id.to_string()));
         self.instruments.refused(refusal.code());
         self.instruments.events.raise(Event::OfferRefused {
             from,
             at,
-            late: false,
+            late,
             reason: refusal.code(),
             message: refusal.to_string(),
             hint: refusal.hint(),
         });
+        late
     }
 
     fn publish(&self) {

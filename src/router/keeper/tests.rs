@@ -112,7 +112,7 @@ async fn bad_offers_are_refused_with_their_reason_and_nothing_is_lost() {
     ];
     for (reason, offer) in cases {
         match offered(&mut kept, offer).await {
-            Answer::Nack(refusal) => assert_eq!(refusal.code(), reason),
+            Answer::Nack { refusal, .. } => assert_eq!(refusal.code(), reason),
             answer @ Answer::Ack { .. } => panic!("{reason}: {answer:?}"),
         }
         assert_eq!(held_version(&kept), Some(good.version().to_string()), "{reason}");
@@ -147,7 +147,7 @@ async fn every_refusal_is_a_log_line_an_event_a_count_and_a_nack_with_a_hint() {
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let refusals = acceptance::samples();
     tracing::subscriber::with_default(subscriber, || {
-        refusals.iter().for_each(|refusal| kept.keeper.refuse(&from(4), refusal));
+        refusals.iter().for_each(|refusal| assert!(!kept.keeper.refuse(&from(4), refusal), "not late"));
     });
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let mut metrics = String::new();
@@ -251,6 +251,27 @@ async fn whatever_a_router_fell_back_to_is_over_when_the_newest_list_is_known_to
 }
 
 #[tokio::test]
+async fn an_offer_that_was_overtaken_a_moment_ago_is_refused_like_any_other_and_alarms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = kept(dir.path(), Arc::new(HostDisk));
+    let (older, newer) = (update(&list_of(CLUSTER, 5, &[1, 2, 3])), update(&list_of(CLUSTER, 9, &[1, 2, 3])));
+    offered(&mut first, newer.clone()).await;
+    let answer = offered(&mut first, older.clone()).await;
+    assert!(matches!(&answer, Answer::Nack { refusal, late: true } if refusal.code() == "stale"), "{answer:?}");
+    assert_eq!(first.instruments.status().borrow().offers.refused["stale"], 1, "it is counted");
+    let last = |kept: &Kept| kept.instruments.events.kept().last().unwrap().event.clone();
+    assert!(matches!(last(&first), Event::OfferRefused { late: true, .. }));
+    assert_eq!(last(&first).severity(), Severity::Info);
+    drop(first);
+
+    // After a restart nothing was adopted a moment ago: whoever is behind now has been for longer.
+    let mut second = kept(dir.path(), Arc::new(HostDisk));
+    let answer = offered(&mut second, older).await;
+    assert!(matches!(&answer, Answer::Nack { late: false, .. }), "{answer:?}");
+    assert_eq!(last(&second).severity(), Severity::Warning);
+}
+
+#[tokio::test]
 async fn a_keeper_that_starts_again_in_the_same_process_goes_on_from_what_was_held_in_memory_only() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FailingDisk::after(usize::MAX);
@@ -269,7 +290,7 @@ async fn a_keeper_that_starts_again_in_the_same_process_goes_on_from_what_was_he
     assert_eq!(held_version(&second), Some(newer.version().to_string()));
     assert!(!second.instruments.status().borrow().saved, "and is told that it is in memory only");
     let answer = offered(&mut second, update(&older)).await;
-    assert!(matches!(&answer, Answer::Nack(refusal) if refusal.code() == "stale"), "{answer:?}");
+    assert!(matches!(&answer, Answer::Nack { refusal, .. } if refusal.code() == "stale"), "{answer:?}");
     assert!(second.keeper.unsaved.is_some(), "it will be saved again");
     disk.repair();
     second.keeper.save().await;
@@ -308,7 +329,7 @@ async fn another_clusters_controller_with_a_members_id_is_no_member() {
     let member = claimed(&kept, 3, Tier::Held);
     member.answered(Identity { id: Some(id(3)), cluster: Some(ClusterId::from_u128(CLUSTER)), foreign: false });
     let answer = kept.keeper.judge(update(&list_of(CLUSTER, 13, &[1, 3, 9])), Speaker { ..foreign }).await;
-    assert!(matches!(&answer, Answer::Nack(refusal) if refusal.code() == "outsider"), "{answer:?}");
+    assert!(matches!(&answer, Answer::Nack { refusal, .. } if refusal.code() == "outsider"), "{answer:?}");
 }
 
 fn claimed(kept: &Kept, controller: u64, tier: Tier) -> crate::router::sessions::Claim {
@@ -324,7 +345,7 @@ async fn a_member_that_is_being_dialed_counts_as_answering_until_a_dial_has_fail
     let next = update(&list_of(CLUSTER, 9, &[1, 2, 3]));
     let dialing = claimed(&kept, 1, Tier::Held);
     let answer = kept.keeper.judge(next.clone(), from(9)).await;
-    assert!(matches!(&answer, Answer::Nack(refusal) if refusal.code() == "outsider"), "{answer:?}");
+    assert!(matches!(&answer, Answer::Nack { refusal, .. } if refusal.code() == "outsider"), "{answer:?}");
     kept.keeper.board.unreached(dialing.endpoint());
     drop(dialing);
     let _again = claimed(&kept, 1, Tier::Held);

@@ -11,12 +11,13 @@ pub(super) fn message(nonce: u64, answer: &Answer) -> Kind {
         Answer::Ack { version, digest } => {
             Kind::Ack(Ack { nonce, version: version.map(Into::into), digest: Some((*digest).into()) })
         }
-        Answer::Nack(refusal) => Kind::Nack(nack(nonce, refusal)),
+        Answer::Nack { refusal, late } => Kind::Nack(Nack { late: *late, ..nack(nonce, refusal) }),
     }
 }
 
 /// A refusal, with everything that its sender's operator needs.
 #[must_use]
 pub fn nack(nonce: u64, refusal: &Refusal) -> Nack {
-    Nack { nonce, reason: refusal.code().to_owned(), message: refusal.to_string(), hint: refusal.hint() }
+    let (reason, message, hint) = (refusal.code().to_owned(), refusal.to_string(), refusal.hint());
+    Nack { nonce, reason, message, hint, late: false }
 }

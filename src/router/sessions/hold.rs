@@ -171,7 +171,7 @@ impl Session {
         // The keeper is gone only when the whole agent starts over.
         let Ok(answer) = answer else { return Some(End::OVER) };
         // Nothing of a foreign controller is of use, and it occupies a session.
-        self.leaving |= matches!(answer, Answer::Nack(Refusal::ForeignCluster { .. }));
+        self.leaving |= matches!(answer, Answer::Nack { refusal: Refusal::ForeignCluster { .. }, .. });
         if self.leaving {
             self.context.board.failed(self.live.claim.endpoint());
         }

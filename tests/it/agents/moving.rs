@@ -7,7 +7,7 @@ use pilothouse::ops::events::Event;
 use pilothouse::proto::router::Goodbye;
 use pilothouse::proto::router::controller_message::Kind;
 use pilothouse::proto::router::router_message::Kind as FromRouter;
-use pilothouse::router::config::{OutputFile, RouterFile};
+use pilothouse::router::config::{OutputFile, RouterConfig, RouterFile};
 use pilothouse::router::{Agent, Parts, Timing};
 
 use super::scripted::{CLUSTER, Controller, Manner, offer};
@@ -107,6 +107,27 @@ async fn a_router_whose_list_is_dead_falls_back_to_a_live_seed_and_says_so() {
     becomes(&agent, "it adopts the newer list", |status| holds(status, "1.8") && open(status) == [9]).await;
     let events = agent.events().kept();
     assert!(events.iter().any(|one| matches!(&one.event, Event::RunningOnSeeds { first: false, .. })), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_router_that_reaches_nobody_says_so_after_its_time_until_somebody_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    // Somebody listens there, and nobody answers.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let seed = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let after = Duration::from_millis(300);
+    let config = RouterConfig { no_controller_after: after, ..config(dir.path(), &[&seed], 1) };
+    let agent = Agent::start(config, parts()).await.unwrap();
+    let alone = || agent.events().lasting().iter().any(|one| one.event.code() == "no_controller_reachable");
+    eventually("it says that it is alone", SOON, || async {
+        expect(alone(), || format!("{:?}", agent.events().kept()))
+    })
+    .await;
+
+    let controller = Controller::start_at(listener, 1, Manner::Proper);
+    controller.offers(offer(1, CLUSTER, 5, &[(1, &controller.endpoint)])).await;
+    becomes(&agent, "it holds the list", |status| holds(status, "1.5") && open(status) == [1]).await;
+    eventually("it is over", SOON, || async { expect(!alone(), || format!("{:?}", agent.events().kept())) }).await;
 }
 
 #[tokio::test]

@@ -92,7 +92,11 @@ impl Drop for Controller {
 
 impl Controller {
     pub(super) async fn start(id: u64, manner: Manner) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), id, manner)
+    }
+
+    /// The same, where somebody listens already.
+    pub(super) fn start_at(listener: tokio::net::TcpListener, id: u64, manner: Manner) -> Self {
         let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let (state, stop) = (Arc::new(State::default()), CancellationToken::new());
         let service = RouterControlServer::new(Service { id, manner, state: state.clone() });

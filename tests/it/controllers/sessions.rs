@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pilothouse::controller::Parts;
 use pilothouse::domain::negotiation::ProtocolRange;
-use pilothouse::ops::events::Event;
+use pilothouse::ops::events::{Event, Severity, Subject};
 use pilothouse::proto::admin::{AddMember, ListRoutersRequest, RouterStatus, change_request::Change};
 use pilothouse::proto::router::router_message::Kind as Says;
 use pilothouse::proto::router::{Ack, FlatList, HeldVersion, Hello, Nack, RouterHeartbeat, WatchRequest};
@@ -131,7 +131,7 @@ async fn a_refused_list_is_an_event_and_is_shown_to_operators() {
         nonce: update.nonce,
         reason: "foreign_cluster".into(),
         message: "of another cluster".into(),
-        hint: String::new(),
+        ..Nack::default()
     };
     session.say(Says::Nack(nack)).await;
     for seat in &cluster.seats {
@@ -142,6 +142,25 @@ async fn a_refused_list_is_an_event_and_is_shown_to_operators() {
     }
     let events = cluster.seats[0].running().events().kept();
     assert!(events.iter().any(|e| matches!(&e.event, Event::RouterRefused { router, .. } if router == "edge-1")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_is_believed_that_an_offer_was_only_late_where_that_can_be() {
+    let cluster = Cluster::of(1).await;
+    let seat = &cluster.seats[0];
+    for (reason, router, severity) in
+        [("stale", "edge-1", Severity::Info), ("foreign_cluster", "edge-2", Severity::Warning)]
+    {
+        let (mut session, _) = Session::welcomed(seat.router, hello(router, 1)).await;
+        let nonce = session.update().await.nonce;
+        session.say(Says::Nack(Nack { nonce, reason: reason.into(), late: true, ..Nack::default() })).await;
+        let refused = eventually("it is an event", async || {
+            let kept = seat.running().events().kept();
+            kept.into_iter().find(|kept| kept.event.subject() == Subject::Router(router.into()))
+        })
+        .await;
+        assert_eq!(refused.event.severity(), severity, "{reason}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

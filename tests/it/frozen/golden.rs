@@ -79,7 +79,7 @@ fn from_routers() -> Vec<(&'static str, Vec<u8>)> {
     let ack_now = now::Ack { nonce: 200, digest: Some(digest_now), version: None };
     let (reason, message, hint) = (text("empty"), text("no addresses"), text("ask another"));
     let nack = frozen::Nack { nonce: 3, reason: reason.clone(), message: message.clone(), hint: hint.clone() };
-    let nack_now = now::Nack { nonce: 3, reason, message, hint };
+    let nack_now = now::Nack { nonce: 3, reason, message, hint, late: false };
     let beat = frozen::RouterHeartbeat { reached_controllers: vec![1, 300], source: text("newest") };
     let beat_now = now::RouterHeartbeat { held: None, reached_controllers: vec![1, 300], source: text("newest") };
     vec![
