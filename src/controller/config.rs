@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, ControllerName};
+use crate::ops::alerts::{AlertsConfig, AlertsFile};
 use crate::ops::config::{InvalidConfig, Log, LogFile};
 use crate::tls::{ControllerTlsFile, TlsConfig};
 
@@ -54,6 +55,8 @@ pub struct ControllerFile {
     pub raft: RaftFile,
     /// Upgrades of the cluster.
     pub upgrade: UpgradeFile,
+    /// Who is alarmed.
+    pub alerts: AlertsFile,
     /// The log on stderr.
     pub log: LogFile,
 }
@@ -139,6 +142,8 @@ pub struct ControllerConfig {
     pub raft: RaftTimes,
     /// How long an upgrade soaks until it is finalized by itself; `None`: an operator finalizes it.
     pub finalize_after: Option<Duration>,
+    /// Who is alarmed; `None`: nobody.
+    pub alerts: Option<AlertsConfig>,
     /// The log on stderr.
     pub log: Log,
 }

@@ -57,6 +57,7 @@ use self::services::Services;
 use self::tasks::Tasks;
 use crate::domain::ids::ControllerId;
 use crate::domain::principal::Role;
+use crate::ops::alerts::{AlertMetrics, AlertsConfig, POST_MAX, Sink, Who};
 use crate::ops::events::Events;
 use crate::raft::{self, Fatal, Node, Seams, StartError};
 use crate::rpc::list_codec::{self, Codec};
@@ -64,7 +65,7 @@ use crate::rpc::router_service::Pace;
 use crate::storage::{self, Directory, OnFatal, OpenError};
 use crate::tls::enrol::Enrolling;
 use crate::tls::watching::{self, CertificateMetrics};
-use crate::tls::{MaterialError, Security};
+use crate::tls::{MaterialError, Security, web};
 
 /// Why a controller does not start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +192,9 @@ impl Running {
         let upgrades = (config.finalize_after, parts.looks);
         let observed = (events.clone(), metrics);
         let backend = Backend::start(node, hub, observed, tasks.clone(), (security, enrolling), upgrades);
+        if let Some(alerts) = config.alerts.clone() {
+            tasks.follow("alerts", alarms(alerts, config, &backend, &mut registry).run());
+        }
         let services = Services::start(&backend, listeners, registry, parts.pace);
         tracing::info!(name = %config.name, data_dir = %config.data_dir.display(), "controller runs");
         Ok(Self { backend, events, services, tasks })
@@ -232,6 +236,16 @@ impl Drop for Running {
         self.tasks.stop();
         self.backend.node().abandon();
     }
+}
+
+/// Alarms of this controller, from a task of its own.
+fn alarms(alerts: AlertsConfig, config: &ControllerConfig, backend: &Arc<Backend>, registry: &mut Registry) -> Sink {
+    let (node, drawing) = (backend.node().clone(), backend.node().clone());
+    let cluster = Arc::new(move || node.me().cluster.map(|(cluster, _)| cluster.to_string()));
+    let who = Who { instance: format!("controller {}", config.name), cluster };
+    let (dial, metrics) = (web::to_alerts(&alerts), AlertMetrics::new(registry));
+    let random = Arc::new(move || drawing.random());
+    Sink { config: alerts, who, events: backend.events.clone(), dial, metrics, random, within: POST_MAX }
 }
 
 const fn configured_id(bootstrap: &Bootstrap) -> Option<ControllerId> {

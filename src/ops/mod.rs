@@ -1,5 +1,6 @@
-//! What operators and their tools look at: events, metrics, HTTP. It does not know controllers or routers.
+//! What operators and their tools look at: events, alarms, metrics, HTTP. It does not know controllers or routers.
 
+pub mod alerts;
 pub mod check;
 pub mod config;
 pub mod events;

@@ -24,10 +24,11 @@ use crate::domain::acceptance::HeldList;
 use crate::domain::ids::RouterId;
 use crate::domain::principal::Role;
 use crate::domain::retry::{self, Backoff};
+use crate::ops::alerts::{AlertMetrics, AlertsConfig, POST_MAX, Sink, Who};
 use crate::ops::events::Events;
 use crate::ops::{self, Surface};
 use crate::tls::watching::{self, CertificateMetrics};
-use crate::tls::{MaterialError, Security};
+use crate::tls::{MaterialError, Security, web};
 
 /// Between two starts after a fault: a bug that strikes at once must not spin.
 const RESTART: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(30) };
@@ -126,6 +127,10 @@ impl Agent {
         let alone =
             reach::follow(status.clone(), published.known.subscribe(), events.clone(), config.no_controller_after);
         tokio::spawn(stop.clone().run_until_cancelled_owned(alone));
+        if let Some(alerts) = config.alerts.clone() {
+            let sink = sink(alerts, &config.id, status.clone(), events.clone(), &parts, &mut registry);
+            tokio::spawn(stop.clone().run_until_cancelled_owned(sink.run()));
+        }
         let connector = parts.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector(security)));
         let life = Arc::new(Life { config, parts, connector, published, instruments, stop: stop.clone() });
         // The first life begins here: what was saved is known when this returns.
@@ -211,6 +216,21 @@ pub async fn run(config: RouterConfig, stop: CancellationToken) -> Result<(), Ag
     agent.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Alarms of this router, from a task of its own that outlives its faults.
+fn sink(
+    config: AlertsConfig,
+    id: &RouterId,
+    status: watch::Receiver<AgentStatus>,
+    events: Events,
+    parts: &Parts,
+    registry: &mut Registry,
+) -> Sink {
+    let cluster = Arc::new(move || status.borrow().cluster.map(|cluster| cluster.to_string()));
+    let who = Who { instance: format!("router {id}"), cluster };
+    let (dial, metrics) = (web::to_alerts(&config), AlertMetrics::new(registry));
+    Sink { config, who, events, dial, metrics, random: parts.random.clone(), within: POST_MAX }
 }
 
 fn check_certificate(security: &Security, id: &RouterId) -> Result<(), AgentError> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::RouterId;
+use crate::ops::alerts::{AlertsConfig, AlertsFile};
 use crate::ops::config::{InvalidConfig, Log, LogFile};
 use crate::tls::{TlsConfig, TlsFile};
 
@@ -50,6 +51,8 @@ pub struct RouterFile {
     pub http: Option<String>,
     /// Certificates, or plain text.
     pub tls: TlsFile,
+    /// Who is alarmed.
+    pub alerts: AlertsFile,
     /// The log on stderr.
     pub log: LogFile,
 }
@@ -85,6 +88,8 @@ pub struct RouterConfig {
     pub http: Option<HttpListen>,
     /// How bytes travel.
     pub tls: TlsConfig,
+    /// Who is alarmed; `None`: nobody.
+    pub alerts: Option<AlertsConfig>,
     /// The log on stderr.
     pub log: Log,
 }

@@ -399,6 +399,18 @@ fn ends(files: &Files, leaf: &Leaf) -> Result<Vec<(&'static str, i64)>, Material
     Ok(ends)
 }
 
+/// Issuers of the world outside: a system's bundle has a hundred and more, so only its size is bounded. What cannot be
+/// trusted is passed over: such bundles have old ones.
+pub(super) fn trusted(path: &Path) -> Result<RootCertStore, MaterialError> {
+    let mut store = RootCertStore::empty();
+    let (added, _) = store.add_parsable_certificates(certificates(path)?);
+    if added == 0 {
+        let reason = "has no certificate that can be trusted".to_owned();
+        return Err(MaterialError::Content { path: path.to_path_buf(), reason });
+    }
+    Ok(store)
+}
+
 fn anchors(path: &Path) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
     let anchors = certificates(path)?;
     if anchors.len() > ANCHORS_MAX {

@@ -11,6 +11,7 @@
 //! | [`watching`] | what people are told of certificates |
 //! | [`config`] | the `[tls]` table of every configuration |
 //! | [`authority`] | issuers, requests and certificates: what `pilothouse pki` and enrolment make |
+//! | [`web`] | servers of the world outside, where alarms are posted |
 //! | [`enrol`] | what enrolment needs of an authority, as a seam |
 
 pub mod authority;
@@ -23,6 +24,7 @@ pub mod security;
 pub mod store;
 pub mod verify;
 pub mod watching;
+pub mod web;
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,9 @@ use crate::controller::config::{
     Bootstrap, ControllerConfig, ControllerFile, DEFAULT_LISTEN, Listen, ListenFile, RaftFile, RaftTimes,
 };
 use crate::controller::listeners::Listeners;
+use crate::ops::alerts::AlertsFile;
 use crate::ops::config::{InvalidConfig, LogFile};
+use crate::ops::events::Severity;
 use crate::storage::Directory;
 use crate::tls::ControllerTlsFile;
 
@@ -112,6 +114,7 @@ impl Written for ControllerFile {
                 election_max_ms: Some(times.election_max_ms),
                 snapshot_every_entries: Some(times.snapshot_every_entries),
             },
+            alerts: AlertsFile { severity: Some(Severity::Warning.as_str().into()), ..AlertsFile::default() },
             log: LogFile { format: Some("text".into()), level: Some("info".into()) },
             tls: ControllerTlsFile {
                 insecure: Some(false),

@@ -13,7 +13,9 @@ use crate::cli::failure::Failure;
 use crate::cli::logging;
 use crate::cli::render::{held, json};
 use crate::domain::ids::ClusterId;
+use crate::ops::alerts::AlertsFile;
 use crate::ops::config::{InvalidConfig, LogFile};
+use crate::ops::events::Severity;
 use crate::router::config::{HttpListen, RouterConfig, RouterFile, SESSIONS_DEFAULT};
 use crate::router::generations::{FileState, Floors, Inspection, inspect, trust};
 use crate::router::{self, NO_CONTROLLER_AFTER};
@@ -142,6 +144,7 @@ impl Written for RouterFile {
             sessions: Some(SESSIONS_DEFAULT),
             no_controller_after_ms: u64::try_from(NO_CONTROLLER_AFTER.as_millis()).ok(),
             tls: TlsFile { insecure: Some(false), insecure_off_loopback: Some(false), ..TlsFile::default() },
+            alerts: AlertsFile { severity: Some(Severity::Warning.as_str().into()), ..AlertsFile::default() },
             log: LogFile { format: Some("text".into()), level: Some("info".into()) },
             ..Self::default()
         }

@@ -29,6 +29,7 @@ pub(super) fn validate(file: ControllerFile) -> Result<ControllerConfig, Invalid
     let advertise = advertise(&file.advertise, listen.as_ref(), bootstrap.as_ref(), tls.as_ref(), &mut problems);
     let raft = raft(&file.raft, &mut problems);
     let finalize_after = finalize_after(&file.upgrade, &mut problems);
+    let alerts = file.alerts.meant(&mut problems);
     let log = file.log.meant(&mut problems);
     match (name, file.data_dir, listen, bootstrap, tls) {
         (Some(name), Some(data_dir), Some(listen), Some(bootstrap), Some(tls)) if problems.is_empty() => {
@@ -43,6 +44,7 @@ pub(super) fn validate(file: ControllerFile) -> Result<ControllerConfig, Invalid
                 tls,
                 raft,
                 finalize_after,
+                alerts,
                 log,
             })
         }

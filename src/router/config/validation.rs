@@ -27,11 +27,24 @@ pub(super) fn validate(file: RouterFile) -> Result<RouterConfig, InvalidConfig> 
     labels(&file.labels, &mut problems);
     let output = output(file.output, data_dir.as_deref(), &mut problems);
     let http = file.http.and_then(|text| http(&text, &mut problems));
+    let alerts = file.alerts.meant(&mut problems);
     let log = file.log.meant(&mut problems);
     match (id, data_dir, tls) {
         (Some(id), Some(data_dir), Some(tls)) if problems.is_empty() => {
             let labels = file.labels;
-            Ok(RouterConfig { id, data_dir, seeds, sessions, no_controller_after, labels, output, http, tls, log })
+            Ok(RouterConfig {
+                id,
+                data_dir,
+                seeds,
+                sessions,
+                no_controller_after,
+                labels,
+                output,
+                http,
+                tls,
+                alerts,
+                log,
+            })
         }
         _ => Err(problems.into_invalid()),
     }

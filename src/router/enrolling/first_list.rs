@@ -30,7 +30,7 @@ pub enum FirstListError {
 /// # Errors
 /// [`FirstListError`].
 pub async fn first_list(config: RouterConfig, within: Duration) -> Result<HeldStatus, FirstListError> {
-    let quiet = RouterConfig { http: None, output: Default::default(), ..config };
+    let quiet = RouterConfig { http: None, output: Default::default(), alerts: None, ..config };
     let agent = Agent::start(quiet, Parts::default()).await?;
     let mut status = agent.status();
     let settling = status.wait_for(|status| settled(status).is_some());

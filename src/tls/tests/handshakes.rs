@@ -15,7 +15,7 @@ use super::authority::{Authority, Issued, Trust, Wanted, authority, intermediate
 use crate::domain::access::Caller;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::principal::RoleKind;
-use crate::tls::{Door, Files, Material, MaterialError, Newcomer, NotTrusted, Security, Store};
+use crate::tls::{Door, Files, Material, MaterialError, Newcomer, NotTrusted, Security, Store, web};
 
 const CONTROLLER: &str = "spiffe://example.org/controller/1";
 const ROUTER: &str = "spiffe://example.org/router/edge-7";
@@ -297,6 +297,47 @@ async fn probes_verify_the_host_name_and_need_no_certificate() {
     let router = issue(&wanted(ROUTER), &trust.routers);
     let refused = scrape(&server, &trust, "localhost", Some(&router)).await.unwrap_err();
     assert!(refused.contains("one of the role admin is needed"), "{refused}");
+}
+
+#[tokio::test]
+async fn where_alarms_go_is_verified_by_its_name_and_by_the_issuers_of_a_file_alone() {
+    let trust = Trust::new();
+    let named = Wanted { dns: vec!["localhost".into()], ..wanted(CONTROLLER) };
+    let server = side(&trust, "controller", &named, &trust.controllers);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path
+    };
+    let right = file("right.pem", &trust.controllers.pem());
+    let wrong = file("wrong.pem", &trust.routers.pem());
+    let none = file("none.pem", "nothing");
+    let reach = async |host: &str, ca: Option<std::path::PathBuf>| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("https://{host}:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            if let Ok((mut stream, _)) = server.accept(Door::Http, stream).await {
+                let _ = stream.write_all(b"!").await;
+                let _ = stream.read_u8().await;
+            }
+        };
+        let call = async {
+            let mut stream = web::dial(&to, ca).await.map_err(|error| error.to_string())?;
+            stream.read_u8().await.map_err(|error| error.to_string())
+        };
+        tokio::select! {
+            answered = call => answered,
+            // Whoever refuses ends first, and says why a moment later.
+            () = async { serve.await; std::future::pending::<()>().await } => unreachable!("it never ends"),
+        }
+    };
+    assert_eq!(reach("localhost", Some(right.clone())).await, Ok(b'!'));
+    assert!(reach("127.0.0.1", Some(right)).await.is_err(), "its certificate does not name the address");
+    assert!(reach("localhost", Some(wrong)).await.is_err(), "somebody else signed it");
+    assert!(reach("localhost", Some(none)).await.unwrap_err().contains("no certificate in it"));
+    assert!(reach("localhost", None).await.unwrap_err().contains("issuers to trust"));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The router agent, as a library, against controllers that do what a test says.
 
+mod alarmed;
 mod faults;
 mod hostile;
 mod leaderless;

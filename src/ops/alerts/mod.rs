@@ -1,0 +1,149 @@
+//! Alarms: events that a person has to know, posted to an Alertmanager (or whatever speaks its API).
+//!
+//! ```text
+//! events ── alert: which, in which words ── outbox: when, how often, how many at once ── post: over HTTP
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `alert` | what is alarmed, and how it looks there; pure |
+//! | `outbox` | what waits, what lasts, what is over: grouping and rates; pure |
+//! | `config` | the `[alerts]` table of both daemons |
+//! | `post` | one HTTP request |
+//! | `metrics` | what is counted |
+//!
+//! This shell follows the events from a task of its own: whatever the webhook does, nobody else waits for it. It does not
+//! know how bytes travel there, nor whose events they are.
+
+mod alert;
+mod config;
+mod metrics;
+mod outbox;
+mod post;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+pub use alert::{Alert, Who};
+pub use config::{AlertsConfig, AlertsFile, LABELS_MAX};
+pub use metrics::AlertMetrics;
+pub use outbox::{ALERTS_PER_POST_MAX, ALERTS_WAITING_MAX, RESEND_EVERY};
+pub use post::{ANSWER_BYTES_MAX, Dial, POST_MAX};
+
+use alert::alert;
+use outbox::Outbox;
+use post::{Failure, Post};
+
+use super::Seldom;
+use super::events::{Events, Phase};
+use crate::domain::retry::{self, Backoff};
+
+/// Between two attempts while the webhook does not take what it is given: it may be down for hours.
+const AGAIN: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+
+/// Whoever posts alarms.
+pub struct Sink {
+    /// What to post, and where.
+    pub config: AlertsConfig,
+    /// Whose events they are.
+    pub who: Who,
+    /// The events.
+    pub events: Events,
+    /// Makes connections to the webhook.
+    pub dial: Dial,
+    /// What is counted.
+    pub metrics: AlertMetrics,
+    /// Draws numbers, uniformly over all of `u32`.
+    pub random: Arc<dyn Fn() -> u32 + Send + Sync>,
+    /// How long a post may take: [`POST_MAX`], except in tests.
+    pub within: Duration,
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sink").field("config", &self.config).field("who", &self.who).finish_non_exhaustive()
+    }
+}
+
+impl Sink {
+    /// For ever: whoever wants it to end drops it. A condition that lasts then expires at the webhook by itself.
+    pub async fn run(self) {
+        let began = Instant::now();
+        let post = Post::new(&self.config, self.dial.clone(), self.within);
+        let (mut outbox, mut newest) = (Outbox::default(), self.events.newest());
+        let (mut seen, mut attempt, mut not_before) = (0, 0_u32, began);
+        let said = Seldom::new();
+        loop {
+            let now_ms = elapsed_ms(began);
+            newest.mark_unchanged();
+            self.take_in(&mut outbox, &mut seen, now_ms);
+            self.metrics.waiting(outbox.waiting());
+            if Instant::now() >= not_before {
+                let batch = outbox.batch(now_ms, now());
+                if !batch.is_empty() {
+                    match post.send(&batch).await {
+                        Ok(()) => {
+                            attempt = 0;
+                            self.metrics.posted(batch.len());
+                            outbox.taken(&batch, elapsed_ms(began));
+                        }
+                        Err(failure) => {
+                            self.failed(&failure, &said);
+                            outbox.not_taken(&batch, elapsed_ms(began), matches!(failure, Failure::Rejected { .. }));
+                            not_before = Instant::now() + retry::delay(AGAIN, attempt, (self.random)());
+                            attempt = attempt.saturating_add(1);
+                        }
+                    }
+                    continue;
+                }
+            }
+            let next = outbox.next_ms().map(|ms| (began + Duration::from_millis(ms)).max(not_before));
+            tokio::select! {
+                changed = newest.changed() => if changed.is_err() { return },
+                () = until(next) => {}
+            }
+        }
+    }
+
+    /// What happened since the last look, and how things stand. Conditions are taken as they stand and not as they came:
+    /// what began and was over between two looks alarms nobody, and none is lost when more happened than is kept.
+    fn take_in(&self, outbox: &mut Outbox, seen: &mut u64, now_ms: u64) {
+        let page = self.events.after(*seen);
+        self.metrics.dropped(page.dropped);
+        let once = page.events.iter().filter(|recorded| recorded.phase == Phase::Once);
+        for alert in once.filter_map(|recorded| alert(recorded, &self.who, &self.config)) {
+            self.metrics.dropped(outbox.once(alert, now_ms));
+        }
+        *seen = page.events.last().map_or(*seen + page.dropped, |last| last.number);
+        let lasting = self.events.lasting();
+        let lasting = lasting.iter().filter_map(|recorded| alert(recorded, &self.who, &self.config));
+        outbox.lasting(lasting.collect(), now_ms, now());
+    }
+
+    fn failed(&self, failure: &Failure, said: &Seldom) {
+        self.metrics.failed(failure.code());
+        if said.now() {
+            tracing::warn!(url = %self.config.url(), reason = failure.code(), "could not post alarms: {failure}; nothing else waits for it");
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn elapsed_ms(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
