@@ -31,9 +31,9 @@ def wait_for(what, condition):
         time.sleep(0.05)
 
 
-def free_ports(count):
+def free_ports(count, first=10_000):
     """Ports below those that the system draws for outgoing connections, so that nobody takes them in between."""
-    ports, port = [], 10_000 + os.getpid() % 5_000
+    ports, port = [], first + os.getpid() % 5_000
     while len(ports) < count:
         port += 1
         with socket.socket() as probe:
@@ -68,8 +68,13 @@ class Cluster:
     def found(self):
         member = '{{ id = {}, name = "controller-{}", peer = "{}" }}'
         members = ", ".join(member.format(place + 1, place + 1, self.address(place, "peer")) for place in range(3))
-        for place in range(3):
-            self.start(place, f"id = {place + 1}\ninitial_members = [{members}]")
+        self.founders = [f"id = {place + 1}\ninitial_members = [{members}]" for place in range(3)]
+        self.again()
+
+    def again(self):
+        """Starts the three that founded it."""
+        for place, bootstrap in enumerate(self.founders):
+            self.start(place, bootstrap)
         wait_for("three members are up", lambda: self.up(3))
 
     def up(self, count):
