@@ -198,7 +198,7 @@ impl Stage {
                 }
                 return;
             }
-            FromRouter::Hello(_) => return,
+            FromRouter::Hello(_) | FromRouter::Events(_) => return,
         };
         while self.answers.len() >= ANSWERS_MAX {
             self.answers.pop_first();

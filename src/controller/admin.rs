@@ -190,6 +190,10 @@ impl AdminPlane for Backend {
         Ok(progress)
     }
 
+    fn events(&self, follow: bool) -> Result<mpsc::Receiver<admin::EventsResponse>, AdminError> {
+        self.follow_events(follow)
+    }
+
     async fn transfer(&self, to: Option<ControllerId>, hops: u32) -> Result<ControllerId, AdminError> {
         match self.place_for_change(hops).await? {
             Place::There(leader, mut client) => {

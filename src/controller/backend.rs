@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use tonic::async_trait;
 
 use super::bans::follow_bans;
+use super::happenings::{FOLLOWERS_MAX, Happenings};
 use super::hub::Hub;
 use super::metrics::Metrics;
 use super::pacing::Pacing;
@@ -23,8 +24,10 @@ use crate::domain::ids::{ClusterId, ControllerId, RouterId};
 use crate::domain::negotiation::Dialect;
 use crate::domain::retry::{Backoff, delay};
 use crate::ops::events::{Event, Events};
+use crate::proto::router::EventReport;
 use crate::raft::Node;
 use crate::rpc::control_plane::{ControlPlane, LeaderSight, NotServing, Published, RegisterError, Seat, Standing};
+use crate::rpc::convert::events::CAPABILITY;
 use crate::rpc::session::{Farewell, LiveSession};
 use crate::tls::Security;
 use crate::tls::enrol::Enrolling;
@@ -56,6 +59,8 @@ pub struct Backend {
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     pub(super) gathered: super::sessions::Remembered,
     pub(super) soak: upgrade::watching::Soak,
+    pub(super) happenings: Happenings,
+    pub(super) followers: Arc<tokio::sync::Semaphore>,
     pub(super) security: Security,
 }
 
@@ -93,6 +98,8 @@ impl Backend {
             changing: Arc::default(),
             gathered: Default::default(),
             soak: upgrade::watching::Soak::new(finalize_after),
+            happenings: Happenings::default(),
+            followers: Arc::new(tokio::sync::Semaphore::new(FOLLOWERS_MAX)),
             security,
         });
         tasks.follow("list publication", follow_lists(backend.clone()));
@@ -267,7 +274,7 @@ impl ControlPlane for Backend {
     fn standing(&self) -> Result<Standing, NotServing> {
         let (cluster, me) = self.serves()?;
         let protocols = self.node.read(crate::domain::state::ClusterState::protocols);
-        let dialect = Dialect { protocols, capabilities: Default::default(), needs: Default::default() };
+        let dialect = Dialect { protocols, capabilities: [CAPABILITY.to_owned()].into(), needs: Default::default() };
         Ok(Standing { cluster, me, dialect })
     }
 
@@ -311,6 +318,10 @@ impl ControlPlane for Backend {
 
     fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str, late: bool) {
         self.hub.refused_by_router(router, reason, message, late);
+    }
+
+    fn told_by_router(&self, router: &RouterId, report: EventReport) -> Option<u64> {
+        self.happenings.take(router, report)
     }
 }
 

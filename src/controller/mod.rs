@@ -12,6 +12,7 @@
 //! | [`relay`] | what controllers ask of each other beside Raft |
 //! | [`enrolment`], [`pacing`] | certificates for join tokens, and how often somebody may ask |
 //! | `bans` | banned routers lose their sessions |
+//! | `happenings` | events of the whole cluster, for operators |
 //! | `rivals` | two live routers with one id |
 //! | [`stopping`] | the order of a stop, and its time |
 //! | [`tasks`] | what ends the controller when it panics |
@@ -25,6 +26,7 @@ mod cluster_status;
 pub mod config;
 mod dialer;
 pub mod enrolment;
+mod happenings;
 pub mod hub;
 pub mod listeners;
 mod membership;

@@ -1,5 +1,5 @@
-//! What controllers ask of each other beside Raft: to write a registration, to redeem a token, to name live sessions, to
-//! compare their states, to try a feature level, to believe that one of them was removed. Every request is admitted by its identity first.
+//! What controllers ask of each other beside Raft: to write a registration, to redeem a token, to name live sessions and events,
+//! to compare their states, to try a feature level, to believe that one of them was removed. Every request is admitted by its identity first.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +16,13 @@ use crate::domain::feature::FeatureLevel;
 use crate::domain::ids::{ClusterId, ControllerId};
 use crate::domain::membership::Member;
 use crate::domain::token::{Redeemed, Redemption, TokenRefusal};
+use crate::proto::peer::Header;
 use crate::proto::relay::relay_client::RelayClient;
 use crate::proto::relay::relay_server::{Relay, RelayServer};
 use crate::proto::relay::{
-    CheckpointsRequest, CheckpointsResponse, RedeemTokenResponse, RelayRedeemToken, RelayRegister, RemovedRequest,
-    RemovedResponse, SessionsRequest, SessionsResponse, TryLevelRequest, TryLevelResponse,
+    CheckpointsRequest, CheckpointsResponse, EventsRequest, EventsResponse, RedeemTokenResponse, RelayRedeemToken,
+    RelayRegister, RemovedRequest, RemovedResponse, SessionsRequest, SessionsResponse, TryLevelRequest,
+    TryLevelResponse,
 };
 use crate::proto::router::RegisterResponse;
 use crate::raft::Node;
@@ -99,6 +101,12 @@ impl Relay for RelayService {
         self.backend.node().admit(&caller, request.header.as_ref())?;
         let level = FeatureLevel::new(request.level).ok_or(InvalidRequest::Level)?;
         Ok(Response::new(self.backend.try_level(level).await))
+    }
+
+    async fn events(&self, request: Request<EventsRequest>) -> Result<Response<EventsResponse>, Status> {
+        let (caller, request) = (caller(request.extensions()), request.into_inner());
+        self.backend.node().admit(&caller, request.header.as_ref())?;
+        Ok(Response::new(self.backend.events_after(&request)))
     }
 
     async fn removed(&self, request: Request<RemovedRequest>) -> Result<Response<RemovedResponse>, Status> {
@@ -250,6 +258,22 @@ pub(super) async fn try_level(
     let request = TryLevelRequest { header: Some(node.header_to(&member)), level: level.get() };
     let answer = tokio::time::timeout(within, client(channel).try_level(request)).await;
     Ok(answer.map_err(|_| unreachable(of, &"no answer in time"))??.into_inner())
+}
+
+/// Asks a controller for its events beyond what the request names. One of an older build says `Unimplemented`.
+///
+/// # Errors
+/// Its status, or `Unavailable`.
+pub(super) async fn events(
+    node: &Node,
+    of: ControllerId,
+    request: impl FnOnce(Header) -> EventsRequest,
+    within: Duration,
+) -> Result<EventsResponse, Status> {
+    let (member, channel) = node.channel_to(of).map_err(|why| unreachable(of, &why))?;
+    let request = request(node.header_to(&member));
+    let answer = tokio::time::timeout(within, client(channel).events(request)).await;
+    answer.map_err(|_| unreachable(of, &"no answer in time"))?.map(Response::into_inner)
 }
 
 /// How far the cluster is: the index that a leader had applied, after a majority confirmed that it leads.

@@ -125,7 +125,7 @@ impl Gathered {
     }
 }
 
-fn members(state: &ClusterState) -> Vec<ControllerId> {
+pub(super) fn members(state: &ClusterState) -> Vec<ControllerId> {
     let applied = state.membership.as_ref();
     applied.map(|applied| applied.membership.members().map(|member| member.id).collect()).unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use super::generations::{Disk, Generations, HostDisk, Loaded, OpenError};
 use super::instruments::Instruments;
 use super::keeper::{Keeper, Published};
 use super::metrics::Metrics;
-use super::sessions::{Board, Connector, Context, Registrar, TcpConnector, Timing, description, slot};
+use super::sessions::{Board, Connector, Context, Registrar, Reports, TcpConnector, Timing, description, slot};
 use super::status::AgentStatus;
 use super::{api, outputs, reach};
 use crate::domain::acceptance::HeldList;
@@ -132,7 +132,8 @@ impl Agent {
             tokio::spawn(stop.clone().run_until_cancelled_owned(sink.run()));
         }
         let connector = parts.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector(security)));
-        let life = Arc::new(Life { config, parts, connector, published, instruments, stop: stop.clone() });
+        let reports = Arc::new(Reports::new(events.clone(), format!("router {}", config.id)));
+        let life = Arc::new(Life { config, parts, connector, published, instruments, reports, stop: stop.clone() });
         // The first life begins here: what was saved is known when this returns.
         let tasks = life.begin(opened).await;
         let task = Some(tokio::spawn(life.go_on(tasks)));
@@ -255,6 +256,7 @@ struct Life {
     connector: Arc<dyn Connector>,
     published: Published,
     instruments: Instruments,
+    reports: Arc<Reports>,
     stop: CancellationToken,
 }
 
@@ -288,6 +290,7 @@ impl Life {
             board,
             registrar,
             instruments: self.instruments.clone(),
+            reports: self.reports.clone(),
             stop: self.stop.clone(),
         });
         for _ in 0..self.config.sessions {

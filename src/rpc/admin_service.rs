@@ -15,8 +15,9 @@ use crate::domain::ids::{ControllerId, RouterId};
 use crate::proto::admin::admin_server::{Admin, AdminServer};
 use crate::proto::admin::{
     AllowRouterRequest, AllowRouterResponse, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse,
-    FinalizeUpgradeRequest, ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse,
-    StatusRequest, StatusResponse, TransferRequest, TransferResponse, UpgradeProgress, UpgradeRequest, UpgradeResponse,
+    EventsRequest, EventsResponse, FinalizeUpgradeRequest, ForgetRouterRequest, ForgetRouterResponse,
+    ListRoutersRequest, ListRoutersResponse, StatusRequest, StatusResponse, TransferRequest, TransferResponse,
+    UpgradeProgress, UpgradeRequest, UpgradeResponse,
 };
 
 /// Most bytes of an operator's request.
@@ -47,6 +48,7 @@ fn hops<T>(request: &Request<T>) -> u32 {
 impl<P: AdminPlane> Admin for AdminService<P> {
     type ChangeStream = Pin<Box<dyn Stream<Item = Result<ChangeProgress, Status>> + Send>>;
     type FinalizeUpgradeStream = Pin<Box<dyn Stream<Item = Result<UpgradeProgress, Status>> + Send>>;
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<EventsResponse, Status>> + Send>>;
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(self.plane.status(hops(&request)).await?))
@@ -57,6 +59,11 @@ impl<P: AdminPlane> Admin for AdminService<P> {
         let progress = self.plane.change(request.into_inner(), hops).await?;
         let progress = ReceiverStream::new(progress).map(|progress| progress.map_err(Status::from));
         Ok(Response::new(Box::pin(progress)))
+    }
+
+    async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        let told = self.plane.events(request.into_inner().follow)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(told).map(Ok))))
     }
 
     async fn transfer(&self, request: Request<TransferRequest>) -> Result<Response<TransferResponse>, Status> {

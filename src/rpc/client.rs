@@ -18,9 +18,9 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{ControllerId, RouterId};
 use crate::proto::admin::admin_client::AdminClient as Wire;
 use crate::proto::admin::{
-    AllowRouterRequest, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse, FinalizeUpgradeRequest,
-    ForgetRouterRequest, ListRoutersRequest, ListRoutersResponse, StatusRequest, StatusResponse, TransferRequest,
-    UpgradeProgress, UpgradeRequest, UpgradeResponse,
+    AllowRouterRequest, ChangeProgress, ChangeRequest, CreateTokenRequest, CreateTokenResponse, EventsRequest,
+    EventsResponse, FinalizeUpgradeRequest, ForgetRouterRequest, ListRoutersRequest, ListRoutersResponse,
+    StatusRequest, StatusResponse, TransferRequest, UpgradeProgress, UpgradeRequest, UpgradeResponse,
 };
 use crate::tls::Security;
 
@@ -32,6 +32,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const FORWARDED_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// Longest wait for the next progress message of a change; more than the longest step of a plan.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest silence while events are followed: a controller says something three times as often.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer: a page of routers, or the status of 64 members.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The reason of a controller that belongs to no cluster, or not any more.
@@ -254,6 +256,17 @@ impl AdminClient {
         self.ask(request, |mut wire, request| async move { wire.create_token(request).await }).await
     }
 
+    /// What happened on every controller that answers, and with `follow` whatever happens.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events(&mut self, follow: bool) -> Result<Happened, ClientError> {
+        let request = EventsRequest { follow };
+        let stream = self.ask(request, |mut wire, request| async move { wire.events(request).await }).await?;
+        let (at, _) = self.channel().await?;
+        Ok(Happened { at, stream })
+    }
+
     async fn forget_and(&mut self, router: &RouterId, ban: bool) -> Result<bool, ClientError> {
         let request = ForgetRouterRequest { id: router.to_string(), ban };
         let answer = self.ask(request, |mut wire, request| async move { wire.forget_router(request).await }).await?;
@@ -341,6 +354,30 @@ impl<M> Progress<M> {
                 at: self.at.clone(),
                 message: format!("nothing within {PROGRESS_TIMEOUT:?}"),
             }),
+        }
+    }
+}
+
+/// Events, as they are told.
+#[derive(Debug)]
+pub struct Happened {
+    at: Target,
+    stream: Streaming<EventsResponse>,
+}
+
+impl Happened {
+    /// The next message; `None` after the last one.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the controller ends it, [`ClientError::Broken`] when the connection did.
+    pub async fn next(&mut self) -> Result<Option<EventsResponse>, ClientError> {
+        match tokio::time::timeout(EVENTS_TIMEOUT, self.stream.message()).await {
+            Ok(Ok(told)) => Ok(told),
+            Ok(Err(status)) => Err(refused(self.at.clone(), &status)),
+            Err(_) => {
+                let message = format!("nothing within {EVENTS_TIMEOUT:?}");
+                Err(ClientError::Broken { at: self.at.clone(), message })
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::domain::negotiation::Dialect;
 use crate::domain::token::TokenRefusal;
 use crate::domain::upgrade::Blocker;
 use crate::proto::admin;
+use crate::proto::router::EventReport;
 
 /// The list that every session follows: latest wins, `None` until one is published.
 pub type Published = watch::Receiver<Option<Arc<Publication>>>;
@@ -65,6 +66,9 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// A router refused a list.
     fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str, late: bool);
+
+    /// A router reported events. Up to which number they were taken; `None`: not now.
+    fn told_by_router(&self, router: &RouterId, report: EventReport) -> Option<u64>;
 }
 
 /// Who speaks here.
@@ -229,6 +233,9 @@ pub trait AdminPlane: Send + Sync + 'static {
 
     /// Forgets a router, and bans it where that is asked for; whether there was one.
     async fn forget(&self, router: RouterId, ban: bool, hops: u32) -> Result<bool, AdminError>;
+
+    /// What happened, and with `follow` whatever happens, on every controller that answers.
+    fn events(&self, follow: bool) -> Result<mpsc::Receiver<admin::EventsResponse>, AdminError>;
 
     /// Makes a join token.
     async fn create_token(

@@ -26,7 +26,7 @@ use crate::domain::ids::ClusterId;
 use crate::domain::negotiation::{ProtocolVersion, negotiate};
 use crate::proto::router::controller_message::Kind;
 use crate::proto::router::router_message::Kind as FromRouter;
-use crate::proto::router::{Ack, ControllerMessage, Nack, RouterMessage};
+use crate::proto::router::{Ack, ControllerMessage, EventReport, EventsTaken, Nack, RouterMessage};
 
 type ToRouter = mpsc::Sender<Result<ControllerMessage, Status>>;
 
@@ -232,6 +232,7 @@ impl<P: ControlPlane> Session<P> {
                     self.offer(seat).await?;
                 }
             }
+            Some(FromRouter::Events(report)) => self.told(report).await?,
             Some(FromRouter::Hello(_)) => {
                 let why = convert::invalid("a second hello came in one session", "open a new session instead");
                 self.voice.last(Ok(why)).await;
@@ -284,6 +285,16 @@ impl<P: ControlPlane> Session<P> {
         self.plane.refused_by_router(&self.live.router, &reason, &message, late);
         self.answered(nack.nonce, Answer::Nack);
         Ok(())
+    }
+
+    /// Events are of the router whose session this is. What is not taken it tells again.
+    async fn told(&mut self, report: EventReport) -> Result<(), Over> {
+        self.live.hear(|_| {});
+        let instance = report.instance;
+        match self.plane.told_by_router(&self.live.router, report) {
+            Some(number) => self.voice.say(Kind::EventsTaken(EventsTaken { instance, number })).await,
+            None => Ok(()),
+        }
     }
 
     fn answered(&mut self, nonce: u64, answer: Answer) {

@@ -9,10 +9,11 @@ use pilothouse::proto::admin::admin_server::{Admin, AdminServer};
 use pilothouse::proto::admin::change_request::Change;
 use pilothouse::proto::admin::{
     AllowRouterRequest, AllowRouterResponse, Blocker, ChangeProgress, ChangeRequest, CreateTokenRequest,
-    CreateTokenResponse, FinalizeUpgradeRequest, ForgetRouterRequest, ForgetRouterResponse, ListRoutersRequest,
-    ListRoutersResponse, MemberStatus, RouterStatus, StatusRequest, StatusResponse, TransferRequest, TransferResponse,
-    UpgradeProgress, UpgradeRequest, UpgradeResponse, VoterSet,
+    CreateTokenResponse, Event, EventsRequest, EventsResponse, FinalizeUpgradeRequest, ForgetRouterRequest,
+    ForgetRouterResponse, ListRoutersRequest, ListRoutersResponse, MemberStatus, NotAsked, RouterStatus, StatusRequest,
+    StatusResponse, TransferRequest, TransferResponse, UpgradeProgress, UpgradeRequest, UpgradeResponse, VoterSet,
 };
+use pilothouse::proto::router::ReportedEvent;
 use pilothouse::rpc::status::refusal;
 use serde_json::{Value, json};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -59,6 +60,29 @@ impl Admin for Scripted {
             }
         };
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(step), last]))))
+    }
+
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<EventsResponse, Status>> + Send>>;
+
+    async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        self.note(request.get_ref());
+        let event = |source: &str, severity: &str, number| Event {
+            source: source.into(),
+            reported_by: 1,
+            told: Some(ReportedEvent {
+                number,
+                at_ms: number,
+                severity: severity.into(),
+                code: "not_saved".into(),
+                message: "the disk is full".into(),
+                ..ReportedEvent::default()
+            }),
+            ..Event::default()
+        };
+        let events = vec![event("router edge-1", "error", 2), event("controller 1", "info", 1)];
+        let not_asked = vec![NotAsked { controller: 2, why: "it does not answer".into() }];
+        let told = EventsResponse { events, not_asked, dropped: 0 };
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(told)]))))
     }
 
     async fn transfer(&self, request: Request<TransferRequest>) -> Result<Response<TransferResponse>, Status> {
@@ -341,4 +365,34 @@ async fn what_is_in_the_way_of_an_upgrade_ends_a_plan_and_a_finalize_with_1() {
     let answer = controller.run(&["cluster", "upgrade", "finalize"]).await;
     assert_eq!((answer.code, answer.out.as_str()), (1, ""));
     assert!(answer.err.ends_with("error: controller 3 does not answer\nhint: start it\n"), "{}", answer.err);
+}
+
+#[tokio::test]
+async fn events_are_shown_to_people_and_programs_and_gaps_are_named() {
+    let controller = controller(with_leader(1)).await;
+    let table = controller.run(&["events"]).await;
+    assert_eq!((table.code, table.err.as_str()), (0, "events of controller 2 are missing: it does not answer\n"));
+    let lines: Vec<_> = table.out.lines().collect();
+    assert!(lines.len() == 3 && lines[0].starts_with("TIME"), "{}", table.out);
+    assert!(lines[2].contains("router edge-1 (told by 1)") && lines[2].contains("the disk is full"), "{}", table.out);
+
+    let matters = controller.run(&["events", "--severity", "warning", "-o", "json"]).await;
+    let matters = parsed(&matters);
+    assert_eq!(matters["events"].as_array().unwrap().len(), 1, "{matters}");
+    assert_eq!(
+        (&matters["events"][0]["source"], &matters["not_asked"][0]["controller"]),
+        (&json!("router edge-1"), &json!(2))
+    );
+
+    let followed = controller.run(&["events", "--follow", "-o", "json"]).await;
+    let sources: Vec<Value> =
+        followed.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["source"].clone()).collect();
+    assert_eq!(sources, ["controller 1", "router edge-1"]);
+    assert!(
+        followed.code == 1 && followed.err.contains("\nhint: "),
+        "a stream that ends is no success: {}",
+        followed.err
+    );
+    let asked = controller.asked.lock().unwrap().clone();
+    assert_eq!(asked.iter().filter(|asked| asked.contains("follow: true")).count(), 1, "{asked:?}");
 }

@@ -5,6 +5,7 @@ mod config;
 mod conformance;
 mod daemon;
 mod enrolment;
+mod events;
 mod pki;
 mod token;
 mod upgrade;
@@ -23,6 +24,7 @@ pub use config::{ConfigCommand, Role, Show};
 pub use conformance::{Chosen, ConformanceCommand, ReportForm, RouterConformance};
 pub use daemon::{CommonFlags, ControllerCommand, ControllerFlags, RouterCommand, RouterFlags};
 pub use enrolment::{ControllerJoin, Hidden, RouterEnroll};
+pub use events::{EventsArguments, Least};
 pub use pki::{PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};
 pub use token::{Creation, TokenCommand};
 pub use upgrade::{Finalizing, UpgradeCommand};
@@ -52,6 +54,8 @@ pub enum Command {
     /// Show the routers of the cluster
     #[command(subcommand)]
     Routers(RoutersCommand),
+    /// Show what happened on every controller and router of the cluster
+    Events(EventsArguments),
     /// Make join tokens, with which routers get their certificates
     #[command(subcommand)]
     Token(TokenCommand),

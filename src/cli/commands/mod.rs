@@ -8,6 +8,7 @@ mod conformance;
 mod controller;
 mod daemon;
 mod enroll;
+mod events;
 mod join;
 mod new_config;
 mod pki;
@@ -37,6 +38,7 @@ pub fn dispatch(command: Command, console: Console) -> Result<ExitStatus, Failur
         Command::Router(command) => router::dispatch(command, console),
         Command::Cluster(command) => wait_for(cluster::dispatch(command, console)),
         Command::Routers(command) => wait_for(routers::dispatch(command, console)),
+        Command::Events(arguments) => wait_for(events::dispatch(arguments, console)),
         Command::Token(command) => wait_for(token::dispatch(command, console)),
         Command::Config(command) => config::dispatch(command, console),
         Command::Pki(command) => pki::dispatch(command, console),

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod conformance;
+pub mod events;
 pub mod held;
 pub mod pki;
 pub mod routers;
@@ -16,6 +17,14 @@ use serde::Serialize;
 #[must_use]
 pub fn json(view: &impl Serialize) -> String {
     let mut text = serde_json::to_string_pretty(view).expect("views are plain data with text keys");
+    text.push('\n');
+    text
+}
+
+/// A view as JSON on one line, with a newline at its end.
+#[must_use]
+pub fn json_line(view: &impl Serialize) -> String {
+    let mut text = serde_json::to_string(view).expect("views are plain data with text keys");
     text.push('\n');
     text
 }

@@ -11,6 +11,8 @@
 //! | `event` | the events: severity, subject, facts |
 //! | `words` | what people read of them: the sentence and the hint |
 //! | `ledger` | the ring, and what lasts; pure |
+//! | `told` | an event as it is passed on: plain, bounded texts |
+//! | `reported` | a ring of what others told; pure |
 //!
 //! Some events are over the moment they happened; others are conditions, which last until somebody says that they are
 //! over. It does not know whom events are told.
@@ -18,6 +20,8 @@
 mod event;
 mod kind;
 mod ledger;
+mod reported;
+mod told;
 mod words;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +37,9 @@ use tokio::sync::watch;
 pub use event::{Event, FACTS_MAX, Subject};
 pub use kind::{Kind, Severity};
 pub use ledger::{EVENTS_KEPT_MAX, LASTING_MAX, Page, Phase, Recorded};
+
+pub use reported::{REPORTED_KEPT_MAX, REPORTED_OF_ONE_MAX, Reported};
+pub use told::{NAME_CHARS_MAX, TEXT_CHARS_MAX, Told};
 
 use ledger::Ledger;
 

@@ -19,6 +19,7 @@ use crate::proto::router::router_control_client::RouterControlClient;
 use crate::proto::router::router_message::Kind as FromRouter;
 use crate::proto::router::{ControllerMessage, Hello, Refused, RouterMessage, Welcome};
 use crate::router::keeper::Speaker;
+use crate::rpc::convert::events::CAPABILITY;
 
 /// Most bytes of one message, either way.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
@@ -32,6 +33,8 @@ pub(super) struct Live {
     /// Whether it knew a leader when it answered, and heard from one lately since.
     pub(super) sees_leader: bool,
     pub(super) heartbeat: Duration,
+    /// Whether it takes events: one that does not would not know the message.
+    pub(super) takes_events: bool,
     pub(super) client: RouterControlClient<Channel>,
     pub(super) outgoing: mpsc::Sender<RouterMessage>,
     pub(super) incoming: Streaming<ControllerMessage>,
@@ -105,6 +108,7 @@ async fn greet(
         }
         known.is_foreign(speaker.cluster)
     };
+    let takes_events = !foreign && welcome.capabilities.iter().any(|capability| capability == CAPABILITY);
     claim.answered(Identity { id: speaker.id, cluster: speaker.cluster, foreign });
     let (least, most) = context.timing.heartbeat;
     Ok(Live {
@@ -112,6 +116,7 @@ async fn greet(
         speaker,
         sees_leader: welcome.leader_hint != 0,
         heartbeat: Duration::from_millis(welcome.heartbeat_ms.into()).clamp(least, most),
+        takes_events,
         client,
         outgoing,
         incoming,
@@ -126,7 +131,7 @@ fn hello(context: &Context) -> Hello {
         boot_id: description.boot.to_bytes().to_vec(),
         protocol_min: ProtocolRange::SUPPORTED.min().get(),
         protocol_max: ProtocolRange::SUPPORTED.max().get(),
-        capabilities: Vec::new(),
+        capabilities: vec![CAPABILITY.to_owned()],
         held: context.lists.borrow().as_ref().map(|held| held.held_version().into()),
         trust_floor: None,
         required_capabilities: Vec::new(),

@@ -29,6 +29,8 @@ use crate::rpc::list_codec::digest_from_wire;
 
 /// Offers of one session that are being judged at a time; further messages wait in the stream.
 const OFFERS_IN_FLIGHT_MAX: usize = 4;
+/// So many messages to a controller must be able to wait before events are told: answers come first.
+const ROOM_FOR_OTHERS: usize = OFFERS_IN_FLIGHT_MAX + 1;
 /// Longest pause between a farewell to everybody and the move, so that a fleet does not move at once.
 const DRAIN_SPREAD: Duration = Duration::from_millis(250);
 
@@ -100,6 +102,7 @@ pub(super) async fn hold(context: &Arc<Context>, live: Live, searches: &mut u32)
 impl Session {
     async fn run(&mut self) -> End {
         let mut known = self.context.known.clone();
+        let mut happened = self.context.reports.events().newest();
         self.reconsider();
         while !(self.leaving && self.verdicts.is_empty()) {
             let open = !self.closed.is_cancelled();
@@ -122,6 +125,10 @@ impl Session {
                 }
                 Ok(()) = known.changed() => {
                     self.reconsider();
+                    None
+                }
+                Ok(()) = happened.changed(), if self.live.takes_events && open => {
+                    self.report();
                     None
                 }
             };
@@ -155,6 +162,12 @@ impl Session {
             }
             Some(Kind::Heartbeat(heartbeat)) => self.hear_heartbeat(&heartbeat).await,
             Some(Kind::Goodbye(goodbye)) => self.farewell(&goodbye),
+            Some(Kind::EventsTaken(taken)) => {
+                if self.context.reports.taken(taken.instance, taken.number) {
+                    self.report();
+                }
+                None
+            }
             Some(Kind::Welcome(_) | Kind::Refused(_)) => self.lost("it answered the hello twice"),
             // A newer controller's message: this build does not know it, and need not.
             None => None,
@@ -242,6 +255,7 @@ impl Session {
     }
 
     async fn beat(&mut self) -> Option<End> {
+        self.report();
         let (held, source) = {
             let lists = self.context.lists.borrow();
             let source = self.context.instruments.status().borrow().source.as_str();
@@ -249,6 +263,17 @@ impl Session {
         };
         let reached_controllers = self.context.board.reached().map(|id| id.get()).collect();
         self.say(FromRouter::Heartbeat(RouterHeartbeat { held, reached_controllers, source })).await
+    }
+
+    /// Tells what happened, when there is room for it: answers and heartbeats are not held up, and the next heartbeat
+    /// tries again.
+    fn report(&self) {
+        if !self.live.takes_events || self.live.outgoing.capacity() < ROOM_FOR_OTHERS {
+            return;
+        }
+        self.context.reports.next(|report| {
+            self.live.outgoing.try_send(RouterMessage { kind: Some(FromRouter::Events(report)) }).is_ok()
+        });
     }
 
     async fn say(&mut self, kind: FromRouter) -> Option<End> {

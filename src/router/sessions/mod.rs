@@ -10,6 +10,7 @@ mod dial;
 mod hold;
 mod moving;
 mod registrar;
+mod reports;
 mod timing;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use board::{Board, Claim, Identity};
 pub use connector::{ConnectError, Connected, Connector, TcpConnector};
 pub use dial::MESSAGE_BYTES_MAX;
 pub use registrar::{Registrar, description};
+pub use reports::Reports;
 pub use timing::{HEARTBEATS_MISSED_MAX, Timing};
 
 use dial::{DialError, Live, dial};
@@ -60,6 +62,8 @@ pub struct Context {
     pub registrar: Registrar,
     /// Events, metrics, status.
     pub instruments: Instruments,
+    /// What the cluster was told of the events.
+    pub reports: Arc<Reports>,
     /// The router stops.
     pub stop: CancellationToken,
 }

@@ -1,6 +1,7 @@
 //! Between wire and domain, both ways. What comes in is checked here, once; what goes out cannot be wrong.
 
 pub mod change;
+pub mod events;
 pub mod registration;
 pub mod session;
 pub mod status;

@@ -8,6 +8,7 @@ mod moving;
 mod outsiders;
 mod refused;
 mod scripted;
+mod telling;
 
 use std::path::Path;
 use std::sync::Arc;

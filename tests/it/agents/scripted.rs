@@ -12,8 +12,8 @@ use pilothouse::proto::router::listed_controller::Role;
 use pilothouse::proto::router::router_control_server::{RouterControl, RouterControlServer};
 use pilothouse::proto::router::router_message::Kind as FromRouter;
 use pilothouse::proto::router::{
-    ControllerHeartbeat, ControllerList, ControllerMessage, ListUpdate, ListVersion, ListedController, Nack, Refused,
-    RegisterRequest, RegisterResponse, RouterMessage, VoterSet, WatchRequest, Welcome,
+    ControllerHeartbeat, ControllerList, ControllerMessage, EventsTaken, ListUpdate, ListVersion, ListedController,
+    Nack, Refused, RegisterRequest, RegisterResponse, RouterMessage, VoterSet, WatchRequest, Welcome,
 };
 use pilothouse::rpc::list_codec;
 use prost::Message;
@@ -33,6 +33,8 @@ const MESSAGES_MAX: usize = 64;
 pub(super) enum Manner {
     /// Protocol 2.
     Proper,
+    /// Protocol 2, and it takes events.
+    Curious,
     /// Protocol 1, without saying who it is.
     Old,
     /// Never answers a hello.
@@ -144,6 +146,11 @@ impl Controller {
     /// How many messages of this kind it heard.
     pub(super) fn count(&self, is: impl Fn(&FromRouter) -> bool) -> usize {
         self.state.heard.lock().unwrap().iter().filter(|heard| is(heard)).count()
+    }
+
+    /// What is in all messages that it heard, in their order.
+    pub(super) fn all<T>(&self, each: impl Fn(&FromRouter) -> Vec<T>) -> Vec<T> {
+        self.state.heard.lock().unwrap().iter().flat_map(each).collect()
     }
 
     pub(super) async fn offers(&self, update: ListUpdate) {
@@ -269,7 +276,7 @@ impl RouterControl for Service {
                 controller_id: if old { 0 } else { self.id },
                 leader_hint: self.state.leader.lock().unwrap().hint,
                 heartbeat_ms: 50,
-                ..Welcome::default()
+                capabilities: (self.manner == Manner::Curious).then(|| "events".to_owned()).into_iter().collect(),
             };
             let script = self.state.script.lock().unwrap().clone();
             for kind in std::iter::once(Kind::Welcome(welcome)).chain(script) {
@@ -283,6 +290,11 @@ impl RouterControl for Service {
         tokio::spawn(async move {
             while let Some(Ok(message)) = incoming.next().await {
                 let beat = matches!(message.kind, Some(FromRouter::Heartbeat(_)));
+                if let (Some(FromRouter::Events(report)), Some(session)) = (&message.kind, answers.upgrade()) {
+                    let number = report.events.last().unwrap().number;
+                    let taken = Kind::EventsTaken(EventsTaken { instance: report.instance, number });
+                    let _ = session.try_send(Ok(ControllerMessage { kind: Some(taken) }));
+                }
                 state.heard.lock().unwrap().extend(message.kind);
                 let leader = *state.leader.lock().unwrap();
                 let heartbeat = ControllerHeartbeat {

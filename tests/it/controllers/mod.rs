@@ -6,6 +6,7 @@ mod cluster;
 mod enrolment;
 mod faults;
 mod guards;
+mod happenings;
 mod registrations;
 mod router;
 mod secure;

@@ -6,8 +6,8 @@ use pilothouse::proto::router::controller_message::Kind;
 use pilothouse::proto::router::router_control_client::RouterControlClient;
 use pilothouse::proto::router::router_message::Kind as Says;
 use pilothouse::proto::router::{
-    Ack, ControllerList, Goodbye, Hello, ListUpdate, Refused, RegisterRequest, RegisterResponse, RouterMessage,
-    Welcome, register_response::Effect,
+    Ack, ControllerList, EventsTaken, Goodbye, Hello, ListUpdate, Refused, RegisterRequest, RegisterResponse,
+    RouterMessage, Welcome, register_response::Effect,
 };
 use prost::Message;
 use tokio::sync::mpsc;
@@ -114,6 +114,17 @@ impl Session {
         match self.matter().await {
             Some(Ok(Kind::Update(update))) => update,
             other => panic!("no update: {other:?}"),
+        }
+    }
+
+    /// The answer to a report, whatever came before it.
+    pub(super) async fn taken(&mut self) -> EventsTaken {
+        loop {
+            match self.next().await {
+                Some(Ok(Kind::EventsTaken(taken))) => return taken,
+                Some(Ok(_)) => {}
+                other => panic!("not taken: {other:?}"),
+            }
         }
     }
 
