@@ -99,8 +99,7 @@ pub(in crate::controller) async fn follow(backend: Arc<Backend>, pace: Pace) {
             backend.look_after_upgrade(&mut seen, pace).await;
         } else {
             backend.soak.ends();
-            backend.leads_no_more(&seen);
-            seen = Seen::default();
+            backend.leads_no_more(&mut seen);
         }
     }
 }
@@ -120,17 +119,19 @@ impl Backend {
         self.metrics.newest_level(level);
         if current >= Some(level) {
             self.soak.ends();
-            return self.tell_unblocked();
+            return self.tell_unblocked(seen);
         }
         // What was not compared yet is compared when the level is raised.
         let left: Vec<_> = left.into_iter().filter(|found| !matches!(found, Blocker::NotCompared { .. })).collect();
         if !left.is_empty() {
             self.soak.ends();
             let since = *seen.blocked_since.get_or_insert_with(Instant::now);
-            let patient = since.elapsed() < pace.blocked_patience;
-            return self.tell_blocked(seen, (!patient).then_some((level, &left[..])));
+            if since.elapsed() >= pace.blocked_patience {
+                self.tell_blocked(level, &left);
+            }
+            return;
         }
-        self.tell_unblocked();
+        self.tell_unblocked(seen);
         if self.soak.goes_on(level, Instant::now()) {
             tracing::info!(level = level.get(), "the upgrade has soaked for as long as configured: finalizing it");
             if let Err(error) = self.raise_level(level).await {
@@ -153,24 +154,20 @@ impl Backend {
     }
 
     /// Who leads now sees for itself what is in the way.
-    fn leads_no_more(&self, seen: &Seen) {
-        self.tell_unblocked();
-        for controller in &seen.differing {
-            self.events.resolve(Kind::StateDiffers, &Subject::Controller(controller.to_string()));
-        }
+    fn leads_no_more(&self, seen: &mut Seen) {
+        self.tell_unblocked(seen);
+        self.tell_differing(seen, &[]);
     }
 
-    fn tell_unblocked(&self) {
+    fn tell_unblocked(&self, seen: &mut Seen) {
+        seen.blocked_since = None;
         self.events.resolve(Kind::UpgradeBlocked, &Subject::Itself);
     }
 
-    fn tell_blocked(&self, seen: &mut Seen, blocked: Option<(FeatureLevel, &[Blocker])>) {
-        let Some((level, left)) = blocked else { return };
-        if let Some(first) = left.first() {
-            let message = left.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            self.events.raise(Event::UpgradeBlocked { level, message, hint: first.hint() });
-            seen.blocked_since = None;
-        }
+    fn tell_blocked(&self, level: FeatureLevel, left: &[Blocker]) {
+        let message = left.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let hint = left.first().map_or("", Blocker::hint);
+        self.events.raise(Event::UpgradeBlocked { level, message, hint });
     }
 }
 
