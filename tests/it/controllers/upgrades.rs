@@ -9,12 +9,13 @@ use pilothouse::controller::upgrade::watching::Pace;
 use pilothouse::domain::feature::FeatureLevel;
 use pilothouse::domain::ids::RouterId;
 use pilothouse::domain::state::ClusterState;
+use pilothouse::ops::events::Event;
 use pilothouse::proto::admin::{FinalizeUpgradeRequest, UpgradeRequest, UpgradeResponse};
 use pilothouse::raft::snapshot;
 use pilothouse::rpc::client::ClientError;
 use pilothouse::storage::Directory;
 
-use super::cluster::{Cluster, eventually};
+use super::cluster::{Cluster, Seat, eventually};
 use super::router::{register, registration};
 
 fn often() -> Parts {
@@ -155,6 +156,12 @@ async fn a_controller_that_is_down_is_in_the_way_until_it_is_back() {
         }
     };
     assert_eq!(tokio::time::timeout(super::cluster::PATIENCE, done).await.unwrap(), 3);
+    let blocked = |event: &Event| event.code() == "upgrade_blocked";
+    eventually("it is over, whoever leads", async || {
+        let lasts = |seat: &Seat| seat.running().events().lasting().iter().any(|lasting| blocked(&lasting.event));
+        (!cluster.seats.iter().any(lasts)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
