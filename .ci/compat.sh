@@ -18,9 +18,16 @@ fail() {
     exit 1
 }
 
-# present COMMIT: it is here, and this state came from it.
+# ancestor COMMIT: it is here, and this state came from it.
+ancestor() {
+    git cat-file -e "$1^{commit}" 2>/dev/null && git merge-base --is-ancestor "$1" HEAD
+}
+
+# present COMMIT: the same, with the history that a shallow clone lacks, where it can be had.
 present() {
-    git cat-file -e "$1^{commit}" 2>/dev/null && git merge-base --is-ancestor "$1" HEAD && return
+    ancestor "$1" && return
+    [[ $(git rev-parse --is-shallow-repository) != true ]] || git fetch --quiet --unshallow || true
+    ancestor "$1" && return
     [[ $(git rev-parse --is-shallow-repository) != true ]] \
         || fail "commit $1 of $LIST is not in this shallow clone: run 'git fetch --unshallow', and try again"
     fail "commit $1 of $LIST is no ancestor of HEAD: name one of this project's own earlier states"

@@ -125,11 +125,13 @@ fn a_shallow_clone_and_a_foreign_commit_are_refused_with_what_to_do() {
         std::fs::copy(Path::new(root).join(file), clone.join(file)).unwrap();
     }
     let script = || output(Command::new("bash").arg(clone.join(".ci/compat.sh")).env_remove("CARGO_TARGET_DIR"));
+    let git = |arguments: &[&str]| output(Command::new("git").arg("-C").arg(&clone).args(arguments));
+    assert!(git(&["remote", "remove", "origin"]).0);
     let (done, said) = script();
     assert!(!done && said.contains("git fetch --unshallow"), "{said}");
 
-    let git = |arguments: &[&str]| output(Command::new("git").arg("-C").arg(&clone).args(arguments));
-    assert!(git(&["fetch", "-q", "--unshallow"]).0);
+    // Where the history can be had, it is fetched.
+    assert!(git(&["remote", "add", "origin", &format!("file://{root}")]).0);
     let who = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
     let (done, foreign) = git(&[&who[..], &["commit-tree", "-m", "foreign", "HEAD^{tree}"]].concat());
     assert!(done, "{foreign}");
@@ -137,4 +139,5 @@ fn a_shallow_clone_and_a_foreign_commit_are_refused_with_what_to_do() {
     std::fs::write(clone.join("tests/compat/builds.txt"), line).unwrap();
     let (done, said) = script();
     assert!(!done && said.contains("no ancestor of HEAD"), "{said}");
+    assert_eq!(git(&["rev-parse", "--is-shallow-repository"]).1.trim(), "false");
 }
