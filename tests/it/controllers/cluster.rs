@@ -9,6 +9,7 @@ use pilothouse::controller::listeners::{AdminSocket, Listeners};
 use pilothouse::controller::{Parts, Running};
 use pilothouse::domain::endpoint::Endpoint;
 use pilothouse::domain::ids::ControllerId;
+use pilothouse::ops::alerts::AlertsConfig;
 use pilothouse::proto::admin::{ChangeProgress, ChangeRequest, change_request};
 use pilothouse::rpc::client::{AdminClient, ClientError};
 use pilothouse::storage::OnFatal;
@@ -248,6 +249,13 @@ impl Cluster {
         if let Some(running) = self.seats[seat].running.take() {
             running.stop().await;
         }
+    }
+
+    /// Starts a controller again, which posts its alarms there.
+    pub(super) async fn restart_alarming(&mut self, seat: usize, url: &str) {
+        self.seats[seat].config.alerts = Some(AlertsConfig::to(url.parse().unwrap()));
+        self.restart(seat).await;
+        self.serves(seat).await;
     }
 
     pub(super) async fn restart(&mut self, seat: usize) {

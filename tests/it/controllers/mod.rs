@@ -1,6 +1,7 @@
 //! Whole controllers in this process: real Raft, real ports, real files; only the network between them can be cut.
 
 mod admin;
+mod alarmed;
 mod bans;
 mod cluster;
 mod enrolment;
