@@ -45,6 +45,7 @@ async fn when_all_have_lost_the_leader_a_router_does_not_hop_between_them() {
             .await;
         let dials: usize = both.iter().map(|controller| controller.dials()).sum();
         assert!((2..=DIALS_MAX).contains(&dials), "hint {hint}: {dials} sessions were begun");
-        assert_eq!(open(&agent.status().borrow()).len(), 1, "hint {hint}: and one is held");
+        // It may be trying another one at this moment, whose session it then leaves.
+        becomes(&agent, "one is held", |status| open(status).len() == 1).await;
     }
 }
