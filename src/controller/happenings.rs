@@ -2,7 +2,7 @@
 //! They are gathered when somebody asks; nothing of them enters the log.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -13,6 +13,7 @@ use super::relay;
 use super::sessions::{GATHER_WITHIN, members};
 use crate::domain::ids::{ControllerId, RouterId};
 use crate::domain::pace::{Bucket, Buckets, Rate};
+use crate::ops::alerts::{ALERTS_WAITING_MAX, AlertMetrics};
 use crate::ops::events::{Reported, Told};
 use crate::proto::relay::{EventsRequest, EventsResponse};
 use crate::proto::{admin, router};
@@ -41,6 +42,7 @@ const ROUTERS_PACED_MAX: usize = 4_096;
 pub(super) struct Happenings {
     kept: Mutex<Kept>,
     began: Instant,
+    alarms: OnceLock<(mpsc::Sender<Told>, AlertMetrics)>,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Default for Happenings {
     fn default() -> Self {
         let each = Buckets::new(REPORTS_PER_ROUTER, ROUTERS_PACED_MAX);
         let kept = Kept { reported: Reported::default(), each, all: Bucket::default() };
-        Self { kept: Mutex::new(kept), began: Instant::now() }
+        Self { kept: Mutex::new(kept), began: Instant::now(), alarms: OnceLock::new() }
     }
 }
 
@@ -71,8 +73,28 @@ impl Happenings {
             kept.each.give_back(router);
             return None;
         }
-        told.into_iter().for_each(|told| kept.reported.take(told));
+        for told in told {
+            if kept.reported.take(told.clone()) {
+                self.alarm(told);
+            }
+        }
         Some(last)
+    }
+
+    /// Whoever alarms of what routers report: from now on it hears of each, as far as it keeps up.
+    pub(super) fn alarming(&self, metrics: AlertMetrics) -> mpsc::Receiver<Told> {
+        let (to, told) = mpsc::channel(ALERTS_WAITING_MAX);
+        // Set once, when the controller starts.
+        let _ = self.alarms.set((to, metrics));
+        told
+    }
+
+    fn alarm(&self, told: Told) {
+        if let Some((to, metrics)) = self.alarms.get()
+            && to.try_send(told).is_err()
+        {
+            metrics.dropped(1);
+        }
     }
 }
 

@@ -240,14 +240,15 @@ impl Drop for Running {
     }
 }
 
-/// Alarms of this controller, from a task of its own.
+/// Alarms of this controller, and of the routers that report to it, from a task of its own.
 fn alarms(alerts: AlertsConfig, config: &ControllerConfig, backend: &Arc<Backend>, registry: &mut Registry) -> Sink {
     let (node, drawing) = (backend.node().clone(), backend.node().clone());
     let cluster = Arc::new(move || node.me().cluster.map(|(cluster, _)| cluster.to_string()));
     let who = Who { instance: format!("controller {}", config.name), cluster };
     let (dial, metrics) = (web::to_alerts(&alerts), AlertMetrics::new(registry));
     let random = Arc::new(move || drawing.random());
-    Sink { config: alerts, who, events: backend.events.clone(), dial, metrics, random, within: POST_MAX }
+    let told = Some(backend.happenings.alarming(metrics.clone()));
+    Sink { config: alerts, who, events: backend.events.clone(), told, dial, metrics, random, within: POST_MAX }
 }
 
 const fn configured_id(bootstrap: &Bootstrap) -> Option<ControllerId> {

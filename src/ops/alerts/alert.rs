@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::AlertsConfig;
-use crate::ops::events::{Recorded, Subject};
+use crate::ops::events::Told;
 
 /// Longest value of a label or annotation, in characters: hostile words of others end up here.
 const TEXT_CHARS_MAX: usize = 400;
@@ -40,45 +40,46 @@ pub struct Alert {
     pub starts_at: Duration,
 }
 
-/// The alert of an event, if anybody has to know.
+/// The alert of an event, whoever told it, if anybody has to know.
 #[must_use]
-pub(super) fn alert(recorded: &Recorded, who: &Who, config: &AlertsConfig) -> Option<Alert> {
-    let event = &recorded.event;
-    if event.severity() < config.severity {
+pub(super) fn alert(told: &Told, who: &Who, config: &AlertsConfig) -> Option<Alert> {
+    if told.severity < config.severity {
         return None;
     }
-    let subject = match event.subject() {
-        Subject::Itself => who.instance.clone(),
-        other => other.to_string(),
-    };
     let mut labels = config.labels.clone();
     labels.extend(
         [
-            ("alertname", camel_case(event.code())),
-            ("severity", event.severity().as_str().to_owned()),
-            ("subject", bounded(&subject)),
-            ("instance", who.instance.clone()),
+            ("alertname", camel_case(&told.code)),
+            ("severity", told.severity.as_str().to_owned()),
+            ("subject", told.subject.clone()),
+            ("instance", told.source.clone()),
             ("cluster", (who.cluster)().unwrap_or_else(|| "unknown".to_owned())),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
-    let facts = event.facts().into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    let facts = told.facts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
     let mut annotations: BTreeMap<String, String> = [
-        ("summary", format!("{}: {event}", who.instance)),
-        ("description", event.to_string()),
-        ("hint", event.hint().to_owned()),
+        ("summary", format!("{}: {}", told.source, told.message)),
+        ("description", told.message.clone()),
+        ("hint", told.hint.clone()),
         ("facts", facts.join(" ")),
     ]
     .map(|(name, value)| (name.to_owned(), bounded(&value)))
     .into();
     annotations.retain(|_, value| !value.is_empty());
-    Some(Alert { labels, annotations, starts_at: recorded.at })
+    Some(Alert { labels, annotations, starts_at: told.at })
 }
 
-/// `offer_refused` as `OfferRefused`: as alerts are called there.
+/// `offer_refused` as `OfferRefused`: as alerts are called there. A router may say anything.
 fn camel_case(code: &str) -> String {
-    let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
-    code.split('_').filter(|word| !word.is_empty()).map(capital).collect()
+    let capital = |word: &str| {
+        let mut letters = word.chars().filter(char::is_ascii_alphanumeric);
+        letters
+            .next()
+            .map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + &String::from_iter(letters))
+    };
+    let name: String = code.split('_').map(capital).collect();
+    if name.is_empty() { "Event".to_owned() } else { name }
 }
 
 fn bounded(text: &str) -> String {
@@ -88,13 +89,14 @@ fn bounded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::events::{Event, Phase, Severity};
+    use crate::ops::events::{Event, Phase, Recorded, Severity, Subject};
 
     fn of(event: Event) -> Option<Alert> {
         let who = Who { instance: "router edge-7".into(), cluster: Arc::new(|| Some("c".into())) };
         let mut config = AlertsConfig::to("http://127.0.0.1:9093".parse().unwrap());
         config.labels = [("team".to_owned(), "edge".to_owned())].into();
-        alert(&Recorded { number: 1, at: Duration::from_secs(9), phase: Phase::Once, event }, &who, &config)
+        let recorded = Recorded { number: 1, at: Duration::from_secs(9), phase: Phase::Once, event };
+        alert(&Told::of(&recorded, 7, &who.instance), &who, &config)
     }
 
     #[test]
@@ -133,6 +135,12 @@ mod tests {
         let alert = of(refused(false)).unwrap();
         assert_eq!((&*alert.labels["subject"], &*alert.labels["severity"]), ("controller 2", "warning"));
         assert_eq!(alert.annotations["facts"], "from=controller 2 at=http://10.0.0.2:7002 reason=stale late=false");
+    }
+
+    #[test]
+    fn whatever_a_router_calls_its_event_becomes_a_name() {
+        let names = ["offer_refused", "", "__", "é_ü", "ärger_mit_x", "a\"b{c}"].map(camel_case);
+        assert_eq!(names, ["OfferRefused", "Event", "Event", "Event", "RgerMitX", "Abc"]);
     }
 
     #[test]

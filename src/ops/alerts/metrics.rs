@@ -41,7 +41,8 @@ impl AlertMetrics {
         self.failed.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(super) fn dropped(&self, events: u64) {
+    /// So many events made room before they could be posted.
+    pub fn dropped(&self, events: u64) {
         self.dropped.inc_by(events);
     }
 

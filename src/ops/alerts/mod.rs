@@ -24,6 +24,7 @@ mod post;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use alert::{Alert, Who};
@@ -37,7 +38,7 @@ use outbox::Outbox;
 use post::{Failure, Post};
 
 use super::Seldom;
-use super::events::{Events, Phase};
+use super::events::{Events, Phase, Recorded, Told};
 use crate::domain::retry::{self, Backoff};
 
 /// Between two attempts while the webhook does not take what it is given: it may be down for hours.
@@ -51,6 +52,8 @@ pub struct Sink {
     pub who: Who,
     /// The events.
     pub events: Events,
+    /// What others told this process, as routers tell controllers; `None`: nobody does.
+    pub told: Option<mpsc::Receiver<Told>>,
     /// Makes connections to the webhook.
     pub dial: Dial,
     /// What is counted.
@@ -69,7 +72,7 @@ impl std::fmt::Debug for Sink {
 
 impl Sink {
     /// For ever: whoever wants it to end drops it. A condition that lasts then expires at the webhook by itself.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let began = Instant::now();
         let post = Post::new(&self.config, self.dial.clone(), self.within);
         let (mut outbox, mut newest) = (Outbox::default(), self.events.newest());
@@ -102,6 +105,7 @@ impl Sink {
             let next = outbox.next_ms().map(|ms| (began + Duration::from_millis(ms)).max(not_before));
             tokio::select! {
                 changed = newest.changed() => if changed.is_err() { return },
+                told = next_told(&mut self.told) => self.told(&mut outbox, &told, elapsed_ms(began)),
                 () = until(next) => {}
             }
         }
@@ -113,13 +117,27 @@ impl Sink {
         let page = self.events.after(*seen);
         self.metrics.dropped(page.dropped);
         let once = page.events.iter().filter(|recorded| recorded.phase == Phase::Once);
-        for alert in once.filter_map(|recorded| alert(recorded, &self.who, &self.config)) {
+        for alert in once.filter_map(|recorded| self.alert(recorded)) {
             self.metrics.dropped(outbox.once(alert, now_ms));
         }
         *seen = page.events.last().map_or(*seen + page.dropped, |last| last.number);
         let lasting = self.events.lasting();
-        let lasting = lasting.iter().filter_map(|recorded| alert(recorded, &self.who, &self.config));
+        let lasting = lasting.iter().filter_map(|recorded| self.alert(recorded));
         outbox.lasting(lasting.collect(), now_ms, now());
+    }
+
+    fn alert(&self, recorded: &Recorded) -> Option<Alert> {
+        alert(&Told::of(recorded, self.events.instance(), &self.who.instance), &self.who, &self.config)
+    }
+
+    /// What somebody else told. Whether it lasts there is not seen from here, so that it fires as what happened once does,
+    /// unless it is told to be over before.
+    fn told(&self, outbox: &mut Outbox, told: &Told, now_ms: u64) {
+        let Some(alert) = alert(told, &self.who, &self.config) else { return };
+        match told.phase {
+            Phase::Once | Phase::Began => self.metrics.dropped(outbox.once(alert, now_ms)),
+            Phase::Over => self.metrics.dropped(outbox.over(alert, now_ms, now())),
+        }
     }
 
     fn failed(&self, failure: &Failure, said: &Seldom) {
@@ -127,6 +145,17 @@ impl Sink {
         if said.now() {
             tracing::warn!(url = %self.config.url(), reason = failure.code(), "could not post alarms: {failure}; nothing else waits for it");
         }
+    }
+}
+
+/// What comes next; never, where nobody tells anything, or not any more.
+async fn next_told(told: &mut Option<mpsc::Receiver<Told>>) -> Told {
+    match told {
+        Some(receiver) => match receiver.recv().await {
+            Some(told) => told,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

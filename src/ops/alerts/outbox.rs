@@ -95,6 +95,20 @@ impl Outbox {
         dropped
     }
 
+    /// Something is over that somebody else told of. Returns how many alerts had to make room.
+    pub(super) fn over(&mut self, alert: Alert, now_ms: u64, wall: Duration) -> u64 {
+        // Nobody was told that it began: nobody needs to know that it is over.
+        if self.entries.get(&alert.labels).is_some_and(|entry| entry.state == State::Once) {
+            self.entries.remove(&alert.labels);
+            return 0;
+        }
+        let dropped = self.once(alert.clone(), now_ms);
+        if let Some(entry) = self.entries.get_mut(&alert.labels) {
+            (entry.state, entry.posted) = (State::Over(wall), true);
+        }
+        dropped
+    }
+
     /// What lasts now: what is new begins, what is missing is over.
     pub(super) fn lasting(&mut self, alerts: Vec<Alert>, now_ms: u64, wall: Duration) {
         for entry in self.entries.values_mut().filter(|entry| entry.state == State::Lasts) {
@@ -273,6 +287,21 @@ mod tests {
         let over = WALL + Duration::from_secs(90);
         outbox.lasting(vec![], MINUTE_MS + 2, over);
         assert_eq!(posted(&mut outbox, MINUTE_MS + 2)[0].ends_at, rfc3339(over));
+        assert_eq!((posted(&mut outbox, 9 * MINUTE_MS), outbox.waiting()), (vec![], 0));
+    }
+
+    #[test]
+    fn what_others_tell_fires_until_it_is_told_to_be_over() {
+        let mut outbox = Outbox::default();
+        outbox.once(alert("a"), 0);
+        assert_eq!(outbox.over(alert("a"), 1, WALL), 0);
+        assert_eq!((posted(&mut outbox, 1), outbox.waiting()), (vec![], 0), "nobody was told that it began");
+        outbox.once(alert("a"), 2);
+        assert_eq!(posted(&mut outbox, 2)[0].ends_at, rfc3339(WALL + Duration::from_millis(2) + ONCE_FIRES));
+        let over = WALL + Duration::from_secs(9);
+        outbox.over(alert("a"), 3, over);
+        outbox.lasting(vec![], 4, WALL + Duration::from_secs(10));
+        assert_eq!(posted(&mut outbox, 4)[0].ends_at, rfc3339(over));
         assert_eq!((posted(&mut outbox, 9 * MINUTE_MS), outbox.waiting()), (vec![], 0));
     }
 

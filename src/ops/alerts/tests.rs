@@ -119,6 +119,7 @@ impl Alarming {
             config,
             who: Who { instance: "router edge-7".into(), cluster: Arc::new(|| None) },
             events: events.clone(),
+            told: None,
             dial: webhook.dial(),
             metrics: AlertMetrics::new(&mut registry),
             random: Arc::new(|| 0),

@@ -18,12 +18,12 @@ pub struct Reported {
 }
 
 impl Reported {
-    /// Keeps what is not kept already: a report whose answer was lost comes twice.
-    pub fn take(&mut self, told: Told) {
+    /// Keeps what is not kept already: a report whose answer was lost comes twice. Whether it is new.
+    pub fn take(&mut self, told: Told) -> bool {
         let of_one = |kept: &(u64, Told)| kept.1.source == told.source;
         let known = |kept: &(u64, Told)| kept.1.instance == told.instance && kept.1.number == told.number;
         if self.kept.iter().any(|kept| of_one(kept) && known(kept)) {
-            return;
+            return false;
         }
         if self.kept.iter().filter(|kept| of_one(kept)).count() >= REPORTED_OF_ONE_MAX {
             let oldest = self.kept.iter().position(of_one);
@@ -33,6 +33,7 @@ impl Reported {
         }
         self.newest += 1;
         self.kept.push_back((self.newest, told));
+        true
     }
 
     /// What came after that arrival, oldest first, at most so many; each with the number of its arrival.
