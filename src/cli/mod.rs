@@ -5,6 +5,7 @@
 //! commands ─── what is done               render ───────── values -> tables and JSON, pure
 //! failure ──── why it was not done        console ──────── stdout for data, stderr for the rest
 //! demo ─────── a cluster on this host, and the tour        authority_dir ── where issuers and identities lie
+//! http_get ─── a probe of a process on this host
 //! ```
 
 pub mod arguments;
@@ -15,6 +16,7 @@ pub mod console;
 pub mod demo;
 pub mod exit;
 pub mod failure;
+mod http_get;
 pub mod logging;
 pub mod panics;
 pub mod parent;

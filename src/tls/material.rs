@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 
 use super::authority::{Issuer, PrivateKey};
 use super::certificate::{Leaf, NoIdentity, not_after, read_leaf};
@@ -130,6 +130,7 @@ pub struct Material {
 struct Configs {
     servers: [Arc<ServerConfig>; Door::ALL.len()],
     client: Arc<ClientConfig>,
+    prober: Arc<ClientConfig>,
 }
 
 impl fmt::Debug for Material {
@@ -264,13 +265,20 @@ impl Material {
     pub(super) fn client(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.configs.client)
     }
+
+    /// What somebody needs who asks an HTTP port, where probes are answered whoever asks.
+    pub(super) fn prober(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.configs.prober)
+    }
 }
 
 impl Configs {
     fn new(provider: &Arc<CryptoProvider>, anchors: &Anchors, key: &Arc<CertifiedKey>) -> Result<Self, rustls::Error> {
         let server = |door| server_config(provider, anchors, key, door);
         let [peer, router, admin, http] = Door::ALL.map(server);
-        Ok(Self { servers: [peer?, router?, admin?, http?], client: client_config(provider, anchors, key)? })
+        let client = client_config(provider, anchors, key)?;
+        let prober = Arc::new(prober_config(&client));
+        Ok(Self { servers: [peer?, router?, admin?, http?], client, prober })
     }
 }
 
@@ -307,6 +315,28 @@ fn client_config(
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Believes the same controllers, speaks HTTP/1.1, and shows nobody's certificate: that of a controller opens no HTTP port.
+fn prober_config(client: &ClientConfig) -> ClientConfig {
+    let mut config = client.clone();
+    config.client_auth_cert_resolver = Arc::new(Nameless);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
+/// Has no certificate.
+#[derive(Debug)]
+struct Nameless;
+
+impl ResolvesClientCert for Nameless {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -98,6 +98,17 @@ impl Security {
         }
     }
 
+    /// Connects to the HTTP port of a controller, where probes are answered, and verifies it. Whoever calls sets the deadline.
+    ///
+    /// # Errors
+    /// What went wrong, with what to do about it.
+    pub async fn dial_http(&self, to: &Endpoint) -> io::Result<Dialed> {
+        match (self, to.scheme()) {
+            (Self::Tls(store), Scheme::Tls) => secured(store.current().prober(), to).await,
+            _ => self.dial(to).await,
+        }
+    }
+
     /// Takes a connection that came in through a door. Whoever calls sets the deadline.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod faults_start;
 mod faults_stop;
 mod faults_wire;
 mod frozen;
+mod health;
 mod operating;
 mod pki;
 mod rafting;

@@ -6,6 +6,7 @@ mod conformance;
 mod daemon;
 mod enrolment;
 mod events;
+mod health;
 mod pki;
 mod token;
 mod upgrade;
@@ -25,6 +26,7 @@ pub use conformance::{Chosen, ConformanceCommand, ReportForm, RouterConformance}
 pub use daemon::{CommonFlags, ControllerCommand, ControllerFlags, RouterCommand, RouterFlags};
 pub use enrolment::{ControllerJoin, Hidden, RouterEnroll};
 pub use events::{EventsArguments, Least};
+pub use health::Health;
 pub use pki::{PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};
 pub use token::{Creation, TokenCommand};
 pub use upgrade::{Finalizing, UpgradeCommand};
@@ -65,6 +67,11 @@ pub enum Command {
     /// Make and renew the certificates that controllers, routers and admins know each other by
     #[command(subcommand)]
     Pki(PkiCommand),
+    /// Ask a controller or router on this host whether it is ready
+    ///
+    /// For health checks of containers and supervisors: exit code 0 when `/readyz` says so, else 1 with the reason. It finds
+    /// the daemon by the configuration that the daemon was started with, and verifies a controller by that one's own files.
+    Health(Health),
     /// Try how routers behave when a controller misbehaves
     #[command(subcommand)]
     Conformance(ConformanceCommand),

@@ -22,7 +22,12 @@ pub(super) fn layered<T: Written>(file: Option<PathBuf>, flags: Vec<FlagValue>) 
 
 /// Reads all layers and validates the result.
 pub(super) fn configured<T: Daemon>(file: Option<PathBuf>, flags: Vec<FlagValue>) -> Result<T::Meant, Failure> {
-    let Loaded { written, origins, .. } = layered::<T>(file, flags)?;
+    validated(layered::<T>(file, flags)?)
+}
+
+/// What was meant by what was read.
+pub(super) fn validated<T: Daemon>(loaded: Loaded<T>) -> Result<T::Meant, Failure> {
+    let Loaded { written, origins, .. } = loaded;
     written.meant().map_err(|invalid| refused(&invalid.problems, &origins))
 }
 

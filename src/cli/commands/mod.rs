@@ -9,6 +9,7 @@ mod controller;
 mod daemon;
 mod enroll;
 mod events;
+mod health;
 mod join;
 mod new_config;
 mod pki;
@@ -42,6 +43,7 @@ pub fn dispatch(command: Command, console: Console) -> Result<ExitStatus, Failur
         Command::Token(command) => wait_for(token::dispatch(command, console)),
         Command::Config(command) => config::dispatch(command, console),
         Command::Pki(command) => pki::dispatch(command, console),
+        Command::Health(asked) => wait_for(health::ask(&asked, console)),
         Command::Conformance(command) => wait_for(conformance::dispatch(command, console)),
         Command::Demo(arguments) => wait_for(demo::run(&arguments)),
         Command::Completions { shell } => {
