@@ -346,3 +346,36 @@ fn a_renewal_is_of_one_thing() {
         authority.refused(2, "renew", wrong);
     }
 }
+
+#[test]
+fn a_small_cluster_gets_everything_at_once_and_what_is_there_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, out) = (folder.path().join("authority"), folder.path().join("tls"));
+    let cluster = |domain: &str| {
+        let (dir, out) = (dir.to_str().unwrap(), out.to_str().unwrap());
+        let answer = pilothouse(&["pki", "cluster", "--dir", dir, "--out", out, "--trust-domain", domain]);
+        assert_no_key(&answer);
+        answer
+    };
+    assert_eq!(cluster("example.org").code, 0);
+    let mut everybody = vec!["admin".to_owned()];
+    everybody.extend(["controller", "router"].iter().flat_map(|role| (1..=3).map(move |id| format!("{role}-{id}"))));
+    assert_eq!(names(&out), everybody);
+    assert!(trusts(&out.join("controller-1"), "routers", &out.join("router-3")));
+    assert!(trusts(&out.join("controller-1"), "admins", &out.join("admin")));
+    assert!(trusts(&out.join("router-1"), "controllers", &out.join("controller-2")));
+    assert!(out.join("controller-1").join("router-issuer.pem").exists());
+    assert_eq!((mode(&dir), mode(&out.join("router-1")), mode(&out.join("router-1/key.pem"))), (0o700, 0o700, 0o600));
+
+    // Again, after one was lost: it is made anew, and nobody else's is touched.
+    let kept = read(&out.join("controller-1/certificate.pem"));
+    fs::remove_dir_all(out.join("router-2")).unwrap();
+    let again = cluster("example.org");
+    assert_eq!((again.code, again.out.lines().count()), (0, 1), "{}", again.err);
+    assert!(out.join("router-2/certificate.pem").exists());
+    assert_eq!(read(&out.join("controller-1/certificate.pem")), kept);
+
+    fs::remove_dir_all(out.join("router-2")).unwrap();
+    let foreign = cluster("example.net");
+    assert!(foreign.code == 1 && foreign.err.contains("is of example.org"), "{}", foreign.err);
+}

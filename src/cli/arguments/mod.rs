@@ -27,7 +27,7 @@ pub use daemon::{CommonFlags, ControllerCommand, ControllerFlags, RouterCommand,
 pub use enrolment::{ControllerJoin, Hidden, RouterEnroll};
 pub use events::{EventsArguments, Least};
 pub use health::Health;
-pub use pki::{PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};
+pub use pki::{PkiCluster, PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};
 pub use token::{Creation, TokenCommand};
 pub use upgrade::{Finalizing, UpgradeCommand};
 

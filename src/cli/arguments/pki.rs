@@ -21,6 +21,11 @@ const ADMIN_DAYS: u32 = 90;
 /// Longest that can be asked for, in days: a century, so that every date can be written.
 const DAYS_MAX: i64 = 36_500;
 
+/// Controllers, and routers, of a small cluster: one controller may fail.
+const CLUSTER_OF: u64 = 3;
+/// Most of each: a cluster with more is nothing that is tried out.
+const CLUSTER_OF_MAX: u64 = 64;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `pki …`
@@ -32,6 +37,12 @@ pub enum PkiCommand {
     Init(PkiInit),
     /// Make a key and a certificate for a controller, a router or an admin
     Issue(PkiIssue),
+    /// Make what is missing of an authority and of the certificates of a small cluster, all at once
+    ///
+    /// For containers and trials, where one process prepares everything: what is there already stays as it is, so that it
+    /// can run at every start. Controllers are named `controller-1` to `controller-N`, also in DNS; routers `router-1` to
+    /// `router-N`. They may enrol further routers.
+    Cluster(PkiCluster),
     /// Renew a certificate, or replace an issuer in three steps
     ///
     /// An issuer is replaced so, and nothing stops meanwhile: `--issuer ROLES` makes the new one and trusts both;
@@ -89,6 +100,26 @@ pub struct PkiIssue {
     pub with_router_issuer: bool,
 }
 
+/// `pki cluster`
+#[derive(Debug, Args)]
+pub struct PkiCluster {
+    /// Where the issuers are, or are put
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Within which the identities mean something, as in spiffe://TRUST-DOMAIN/controller/1
+    #[arg(long, value_name = "TRUST-DOMAIN")]
+    pub trust_domain: TrustDomain,
+    /// Where the certificates are put: OUT/controller-1, OUT/router-1, OUT/admin
+    #[arg(long, value_name = "OUT")]
+    pub out: PathBuf,
+    /// How many controllers
+    #[arg(long, value_name = "COUNT", default_value_t = CLUSTER_OF, value_parser = count())]
+    pub controllers: u64,
+    /// How many routers
+    #[arg(long, value_name = "COUNT", default_value_t = CLUSTER_OF, value_parser = count())]
+    pub routers: u64,
+}
+
 /// `pki renew`
 #[derive(Debug, Args)]
 pub struct PkiRenew {
@@ -144,6 +175,10 @@ pub fn issuer_lasting(asked: Option<u32>) -> Duration {
 
 fn days() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=DAYS_MAX)
+}
+
+fn count() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=CLUSTER_OF_MAX)
 }
 
 fn role_of_plural(text: &str) -> Result<RoleKind, &'static str> {

@@ -148,7 +148,7 @@ fn note_rollover(authority: &AuthorityDir<'_>, kind: RoleKind, console: Console)
     Ok(())
 }
 
-fn report(signed: &Signed, principal: &Principal, out: &Path, console: Console) -> Result<(), Failure> {
+pub(super) fn report(signed: &Signed, principal: &Principal, out: &Path, console: Console) -> Result<(), Failure> {
     let until = describe(&signed.chain).map_err(Failure::of)?.first().map(|leaf| instant(leaf.not_after));
     let until = until.unwrap_or_default();
     Ok(console.data(&format!("{principal} in {}  good until {until}\n", out.display()))?)

@@ -1,5 +1,6 @@
 //! `pki …`
 
+mod at_once;
 mod identities;
 mod rollover;
 mod shown;
@@ -18,6 +19,7 @@ pub(super) fn dispatch(command: PkiCommand, console: Console) -> Result<ExitStat
     match command {
         PkiCommand::Init(asked) => init(&asked, console),
         PkiCommand::Issue(asked) => identities::issue(&asked, console),
+        PkiCommand::Cluster(asked) => at_once::cluster(&asked, console),
         PkiCommand::Renew(asked) => match (&asked.out, asked.issuer) {
             (Some(out), _) if asked.trust_only => identities::renew_trust(&asked, out, console),
             (Some(out), _) => identities::renew(&asked, out, console),
