@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# docker/build.sh [TAG]: makes the image from a static binary that is built on this host, and pulls nothing. Needs Rust,
+# gcc and Docker from 20.10 on. BINARY=FILE takes a static binary that is there already.
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tag=${1:-pilothouse:dev}
+if [[ -z ${BINARY:-} ]]; then
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target "$host"
+    BINARY=target/$host/release/pilothouse
+fi
+# What is not static starts nowhere but on a host that has its libraries.
+if readelf --program-headers "$BINARY" | grep -q INTERP; then
+    echo "error: $BINARY is not static" >&2
+    echo "hint: build it with RUSTFLAGS='-C target-feature=+crt-static' and an explicit --target" >&2
+    exit 1
+fi
+rm -rf docker/bin/root
+mkdir -p docker/bin/root/{authority,data,tls,run/pilothouse}
+install -m 755 "$BINARY" docker/bin/pilothouse
+docker build --quiet --file docker/Dockerfile --target given --tag "$tag" \
+    --build-arg VERSION="$(sed -n '0,/^version = "\(.*\)"/s//\1/p' Cargo.toml)" \
+    --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" . >/dev/null
+printf '%s  %d bytes\n' "$tag" "$(docker image inspect --format '{{.Size}}' "$tag")"
