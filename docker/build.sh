@@ -8,7 +8,9 @@ cd "$(dirname "$0")/.."
 tag=${1:-pilothouse:dev}
 if [[ -z ${BINARY:-} ]]; then
     host=$(rustc -vV | sed -n 's/^host: //p')
-    RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target "$host"
+    # Relocations in the short form are 0.8 MB less.
+    RUSTFLAGS='-C target-feature=+crt-static' cargo rustc --locked --release --target "$host" --bin pilothouse -- \
+        -C link-arg=-Wl,-z,pack-relative-relocs
     BINARY=target/$host/release/pilothouse
 fi
 # What is not static starts nowhere but on a host that has its libraries.
@@ -19,7 +21,8 @@ if readelf --program-headers "$BINARY" | grep -q INTERP; then
 fi
 rm -rf docker/bin/root
 mkdir -p docker/bin/root/{authority,data,tls,run/pilothouse}
-install -m 755 "$BINARY" docker/bin/pilothouse
+# Without symbols it is a quarter smaller; a panic still says its file and line.
+install -m 755 --strip "$BINARY" docker/bin/pilothouse
 docker build --quiet --file docker/Dockerfile --target given --tag "$tag" \
     --build-arg VERSION="$(sed -n '0,/^version = "\(.*\)"/s//\1/p' Cargo.toml)" \
     --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" . >/dev/null
