@@ -7,6 +7,7 @@ exec </dev/null
 export CI=true CARGO_TERM_COLOR=never CARGO_TERM_PROGRESS_WHEN=never RUST_BACKTRACE=1 PYTHONDONTWRITEBYTECODE=1
 
 TIMINGS=()
+NOT_RUN=()
 BEGAN=$SECONDS
 
 # stage NAME MINUTES COMMAND...: runs it, and ends everything when it fails or takes longer.
@@ -24,11 +25,21 @@ stage() {
     TIMINGS+=("$(printf '%-14s %7s' "$name" "$took")")
 }
 
-# summary: what ran, and how long it took.
+# not_run NAMES WHY: what this machine cannot run, named at the end.
+not_run() { NOT_RUN+=("$1 ($2)"); }
+
+# summary: what ran, how long it took, and what did not run.
 summary() {
     printf '\n'
     printf '    %s\n' "${TIMINGS[@]}"
     printf '==> all %d stages passed in %d s\n' "${#TIMINGS[@]}" "$((SECONDS - BEGAN))"
+    ((${#NOT_RUN[@]} == 0)) || printf '==> NOT RUN: %s\n' "${NOT_RUN[@]}"
+}
+
+# has_containers: whether a Docker daemon answers, and a Compose is there.
+has_containers() {
+    command -v docker >/dev/null && timeout 20 docker info >/dev/null 2>&1 \
+        && { docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null; }
 }
 
 # need COMMAND PACKAGE: the command, installed from the distribution when it is missing.
