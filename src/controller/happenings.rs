@@ -255,4 +255,13 @@ mod tests {
         assert!((burst..burst + 10).contains(&taken), "{taken}");
         assert_eq!(happenings.take(&quiet, report(5)), Some(5));
     }
+
+    #[test]
+    fn all_routers_together_report_so_often_and_the_rest_tell_it_again() {
+        let happenings = Happenings::default();
+        let router = |number: u32| RouterId::new(format!("edge-{number}")).unwrap();
+        let many = 20 * REPORTS_OF_ALL.burst;
+        let taken = (0..many).filter(|number| happenings.take(&router(*number), report(1)).is_some()).count();
+        assert!(taken >= REPORTS_OF_ALL.burst as usize && taken < many as usize / 2, "{taken} of {many}");
+    }
 }

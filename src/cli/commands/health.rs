@@ -120,7 +120,14 @@ fn place(asked: &Health) -> Result<Place, Failure> {
 
 /// Where a daemon of this configuration is found: a controller's if it can be read as one, else a router's.
 fn configured(file: Option<&Path>) -> Result<Place, Failure> {
-    let layers = Layers { file: file.map(Path::to_owned), environment: variables()?, ..Layers::default() };
+    let environment = variables()?;
+    if file.is_none() && environment.is_empty() {
+        return Err(Failure::usage("which daemon is meant?").hint(
+            "give --config FILE, the configuration that it was started with, or --url; in its container its \
+             PILOTHOUSE_… variables say it",
+        ));
+    }
+    let layers = Layers { file: file.map(Path::to_owned), environment, ..Layers::default() };
     let no_controller = match load::<ControllerFile>(&layers) {
         Ok(loaded) => {
             let config = validated(loaded)?;

@@ -113,3 +113,18 @@ async fn a_router_that_reports_without_end_pushes_out_nobody_elses_events() {
     quiet.say(report([2])).await;
     quiet.taken().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_operators_follow_on_one_controller_and_the_next_is_sent_elsewhere() {
+    const FOLLOWERS_MAX: usize = 16;
+    let cluster = Cluster::of(1).await;
+    let seat = &cluster.seats[0];
+    let mut following = Vec::new();
+    for _ in 0..FOLLOWERS_MAX {
+        following.push(seat.admin_client().await.events(true).await.unwrap());
+    }
+    let refused = seat.admin_client().await.events(true).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("ask another controller"), "{refused}");
+    following.pop();
+    eventually("a place is free again", async || seat.admin_client().await.events(true).await.ok()).await;
+}

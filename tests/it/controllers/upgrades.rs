@@ -214,3 +214,18 @@ async fn a_state_that_differs_is_found_in_the_background() {
     let (cluster, leader, _) = with_another_state(Parts { looks, ..often }).await;
     eventually("it is an event", async || (events(&cluster, leader, "state_differs") == 1).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_else_at_the_address_of_a_member_is_not_taken_for_it() {
+    let mut cluster = Cluster::of(3).await;
+    let (leader, wiped) = (cluster.leader().await, cluster.follower().await);
+    announced(&cluster, leader).await;
+    let id = cluster.seats[wiped].id().unwrap().get();
+    cluster.stop(wiped).await;
+    let wipe = || std::fs::remove_dir_all(cluster.data_dir(wiped)).ok();
+    eventually("its last thread has let go of its directory", async || wipe()).await;
+    cluster.restart(wiped).await;
+    let told = report(&cluster, leader, false).await;
+    let blocked: Vec<_> = told.blockers.iter().map(|blocker| (blocker.reason.as_str(), blocker.controller)).collect();
+    assert!(blocked.contains(&("down", id)), "{blocked:?}");
+}
