@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What .ci/run and .ci/long share: stages with a name, a time limit and a timing, and tools that are installed when
 # they are missing. Sourced, never run.
 

@@ -305,9 +305,9 @@ pub enum AdminError {
         hops: u32,
     },
     /// The leader could not be asked.
-    #[error("controller {leader}, which leads, could not be asked: {reason}")]
+    #[error("controller {leader}, the last leader that this one knows of, could not be asked: {reason}")]
     LeaderUnreachable {
-        /// Who leads.
+        /// Who leads, or led when it was last heard.
         leader: ControllerId,
         /// Why.
         reason: String,

@@ -241,7 +241,8 @@ impl From<AdminError> for Status {
                 Code::Unavailable,
                 "leader_unreachable",
                 message,
-                "look at `pilothouse cluster status` before you repeat a change",
+                "it is down, or this controller is cut off: look at `pilothouse cluster status`, also on the others, before you \
+                 repeat a change",
             ),
             AdminError::Passed(passed) => refusal(passed.code, &passed.reason, message, &passed.hint),
             AdminError::ChangeInProgress => refusal(
