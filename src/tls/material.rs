@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::unistd::geteuid;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -363,11 +364,19 @@ fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {
 
 fn read_key(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, MaterialError> {
     let failed = |source| MaterialError::Read { path: path.to_path_buf(), source };
-    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    let mode = metadata.mode() & 0o777;
+    if is_open(mode, metadata.uid(), geteuid().as_raw()) {
         return Err(MaterialError::OpenKey { path: path.to_path_buf(), mode });
     }
     read(path).map(zeroize::Zeroizing::new)
+}
+
+/// Whether others can read a key. Where it belongs to root, and this process is somebody else, it is by its group that the
+/// process reads it: so Kubernetes mounts a Secret into a pod that is not root, and so PostgreSQL takes keys too.
+const fn is_open(mode: u32, owner: u32, own: u32) -> bool {
+    let by_group = owner == 0 && own != 0;
+    mode & if by_group { 0o037 } else { 0o077 } != 0
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
@@ -459,4 +468,28 @@ fn store(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<RootCertSto
         })?;
     }
     Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_open;
+
+    #[test]
+    fn a_key_is_its_users_alone_or_roots_and_then_its_groups() {
+        for (mode, owner, own, open) in [
+            (0o600, 1000, 1000, false),
+            (0o400, 1000, 1000, false),
+            (0o640, 1000, 1000, true),
+            (0o604, 1000, 1000, true),
+            (0o440, 0, 65_532, false),
+            (0o640, 0, 65_532, false),
+            (0o444, 0, 65_532, true),
+            (0o460, 0, 65_532, true),
+            (0o450, 0, 65_532, true),
+            (0o440, 1000, 65_532, true),
+            (0o640, 0, 0, true),
+        ] {
+            assert_eq!(is_open(mode, owner, own), open, "{mode:o} of {owner}, read by {own}");
+        }
+    }
 }
