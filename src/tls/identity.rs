@@ -126,7 +126,10 @@ pub fn complete(dir: &Path, certificate_pem: &str, ca_controllers_pem: &str) -> 
 }
 
 /// Whose certificate is there: `None` when there is none, `Some(None)` when it is nobody's of ours.
-fn holder(dir: &Path) -> Result<Option<Option<Principal>>, IdentityError> {
+///
+/// # Errors
+/// [`IdentityError`], when it cannot be read.
+pub fn holder(dir: &Path) -> Result<Option<Option<Principal>>, IdentityError> {
     let path = certificate(dir);
     if path.symlink_metadata().is_err() {
         return Ok(None);

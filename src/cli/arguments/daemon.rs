@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use figment::value::Value;
 
-use super::{ControllerJoin, OutputFlag, RouterEnroll};
+use super::{ControllerJoin, OutputFlag, RouterEnroll, RouterPrepare};
 use crate::cli::config_layers::FlagValue;
 use crate::domain::ids::ClusterId;
 
@@ -38,6 +38,11 @@ pub enum RouterCommand {
     /// token before the secret is said. Where the certificate is there already, only the list is asked for. With
     /// `-o json`: `router`, `identity`, `until`, `tls_dir`, `data_dir`, `config`, `list_version`, `controllers`.
     Enroll(Box<RouterEnroll>),
+    /// Make directories that belong to the user whom the router will run as
+    ///
+    /// For an init container, where there is no shell to do it: it is root there, and needs CAP_CHOWN alone. A directory that
+    /// is there keeps its mode and what is in it; one that is that user's already stays as it is.
+    Prepare(RouterPrepare),
     /// Print the controllers that this router holds
     List {
         /// The configuration.

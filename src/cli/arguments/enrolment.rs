@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 
@@ -47,6 +48,11 @@ pub struct RouterEnroll {
     /// Where the router's configuration is written; nothing is overwritten [default: router.toml, beside the tls directory]
     #[arg(long, value_name = "FILE")]
     pub config_out: Option<PathBuf>,
+    /// Where a router's certificate is there already, end with 0: nothing is asked, and the token is not read
+    ///
+    /// For whatever runs at every start, such as an init container: a router has to start also when no controller answers.
+    #[arg(long, conflicts_with = "output")]
+    pub if_needed: bool,
     /// Give up each of the two steps, the certificate and the list, after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = STEP_SECONDS)]
     pub timeout: NonZeroU32,
@@ -88,4 +94,40 @@ pub struct ControllerJoin {
     /// Where its configuration is written; nothing is overwritten [default: controller.toml, beside the tls directory]
     #[arg(long, value_name = "FILE")]
     pub config_out: Option<PathBuf>,
+}
+
+/// A user and a group, by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl FromStr for Owner {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+        let (uid, gid) = numbers.ok_or("write it as UID:GID, as in 65532:65532")?;
+        Ok(Self { uid, gid })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
+/// `router prepare`
+#[derive(Debug, Args)]
+pub struct RouterPrepare {
+    /// Whom they are given to, by number
+    #[arg(long, value_name = "UID:GID")]
+    pub owner: Owner,
+    /// The directories; each is made if it is missing
+    #[arg(value_name = "DIR", required = true)]
+    pub directories: Vec<PathBuf>,
 }

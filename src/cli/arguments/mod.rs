@@ -24,7 +24,7 @@ pub use cluster::{Change, ClusterCommand, Readdressing, RoutersCommand};
 pub use config::{ConfigCommand, Role, Show};
 pub use conformance::{Chosen, ConformanceCommand, ReportForm, RouterConformance};
 pub use daemon::{CommonFlags, ControllerCommand, ControllerFlags, RouterCommand, RouterFlags};
-pub use enrolment::{ControllerJoin, Hidden, RouterEnroll};
+pub use enrolment::{ControllerJoin, Hidden, Owner, RouterEnroll, RouterPrepare};
 pub use events::{EventsArguments, Least};
 pub use health::Health;
 pub use pki::{PkiCluster, PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};

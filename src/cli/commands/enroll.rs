@@ -17,7 +17,7 @@ use crate::cli::failure::Failure;
 use crate::cli::render::json;
 use crate::cli::render::pki::instant;
 use crate::domain::endpoint::{Endpoint, Scheme};
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Principal, RoleKind};
 use crate::router::config::{RouterConfig, RouterFile, SEEDS_MAX};
 use crate::router::enrolling::first_list::first_list;
 use crate::router::enrolling::{EnrollError, enroll as ask, principal};
@@ -51,6 +51,9 @@ struct Places {
 }
 
 pub(super) async fn enroll(asked: &RouterEnroll, console: Console) -> Result<ExitStatus, Failure> {
+    if asked.if_needed && enrolled_before(asked, console)? {
+        return Ok(ExitStatus::Done);
+    }
     let token = token(asked)?;
     let principal = principal(&token).map_err(Failure::of)?;
     let places = places(asked)?;
@@ -81,6 +84,27 @@ pub(super) async fn enroll(asked: &RouterEnroll, console: Console) -> Result<Exi
     let held = listed(config, &places, within).await?;
     report(&token, &principal, places, held, asked.output.output, console)?;
     Ok(ExitStatus::Done)
+}
+
+/// Whether a router's certificate is there. One that has ended counts too: its router has a list that it can start from.
+fn enrolled_before(asked: &RouterEnroll, console: Console) -> Result<bool, Failure> {
+    let tls_dir = places(asked)?.tls_dir;
+    let path = identity::certificate(&tls_dir);
+    let owner = match identity::holder(&tls_dir).map_err(Failure::of)? {
+        None => return Ok(false),
+        Some(Some(owner)) if owner.role.kind() == RoleKind::Router => owner,
+        Some(_) => {
+            return Err(Failure::new(format!("{} is there already, and is no router's", path.display()))
+                .hint("choose another directory with --tls-dir"));
+        }
+    };
+    let until = until(&path)?;
+    let end = if until > now() { "good until" } else { "and was good until" };
+    console.note(&format!("{} is there already: {owner}, {end} {}; nothing is asked", path.display(), instant(until)));
+    if until <= now() {
+        console.note("controllers refuse it: enroll this router again, with another --tls-dir and a new token");
+    }
+    Ok(true)
 }
 
 /// Gets a certificate and puts it beside its key. Returns where else routers reach the cluster.
@@ -175,9 +199,13 @@ fn until(certificate: &Path) -> Result<time::OffsetDateTime, Failure> {
     leaf.map(|leaf| leaf.not_after).ok_or_else(|| Failure::new(format!("{} is empty", certificate.display())))
 }
 
+fn now() -> time::OffsetDateTime {
+    SystemTime::now().into()
+}
+
 fn still_good(certificate: &Path) -> Result<(), Failure> {
     let until = until(certificate)?;
-    if until > time::OffsetDateTime::from(SystemTime::now()) {
+    if until > now() {
         return Ok(());
     }
     Err(Failure::new(format!("{} is there already, and was good until {}", certificate.display(), instant(until)))
@@ -238,7 +266,6 @@ mod tests {
     use super::*;
     use crate::cli::config_layers::{Layers, load};
     use crate::domain::ids::TokenId;
-    use crate::domain::principal::RoleKind;
     use crate::rpc::join_token::Secret;
 
     #[test]

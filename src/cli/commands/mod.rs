@@ -13,6 +13,7 @@ mod health;
 mod join;
 mod new_config;
 mod pki;
+mod prepare;
 mod reach;
 mod router;
 mod routers;

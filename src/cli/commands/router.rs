@@ -4,6 +4,7 @@ use super::checks::Findings;
 use super::configured::{Daemon, configured};
 use super::daemon;
 use super::enroll::enroll;
+use super::prepare::prepare;
 use super::wait_for;
 use crate::cli::arguments::{Output, RouterCommand, RouterFlags};
 use crate::cli::config_layers::Written;
@@ -29,6 +30,7 @@ pub(super) fn dispatch(command: RouterCommand, console: Console) -> Result<ExitS
         RouterCommand::Run(flags) => return run(&flags, console),
         RouterCommand::Check(flags) => return check(&flags, console),
         RouterCommand::Enroll(asked) => return wait_for(enroll(&asked, console)),
+        RouterCommand::Prepare(asked) => return prepare(&asked, console),
         RouterCommand::List { flags, output } => {
             let config = configured_router(&flags)?;
             if !config.data_dir.exists() {

@@ -200,6 +200,40 @@ async fn without_a_list_the_certificate_stays_and_the_command_can_be_repeated() 
     assert_eq!((answer.code, host.listed()), (0, Some(1)), "{}", answer.err);
 }
 
+/// What an init container runs at every start: the first time it enrols, and afterwards it needs neither token nor controller.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn if_needed_a_router_is_enrolled_once_and_later_starts_ask_nobody() {
+    let mut cluster = Cluster::secure(1).await;
+    let host = Host::new();
+    let given = token(&cluster, 0, "edge-7").await;
+    let answer = host.enroll(&given, &["--if-needed"]).await;
+    assert_eq!((answer.code, host.listed()), (0, Some(1)), "{}", answer.err);
+    let key = fs::read_to_string(host.at("tls/key.pem")).unwrap();
+
+    cluster.stop(0).await;
+    fs::remove_file(host.at("token")).unwrap();
+    let again = |tls_dir: PathBuf| {
+        let [data, token, tls] = [host.data_dir(), host.at("token"), tls_dir].map(|path| path.display().to_string());
+        let fixed = ["router", "enroll", "--if-needed", "--data-dir", &data, "--token-file", &token, "--tls-dir", &tls];
+        run(fixed.map(str::to_owned).into())
+    };
+    let answer = again(host.at("tls")).await;
+    assert_eq!((answer.code, answer.out.as_str()), (0, ""), "{}", answer.err);
+    let said = ["spiffe://test.example/router/edge-7", "good until", "nothing is asked"];
+    assert!(said.iter().all(|words| answer.err.contains(words)), "{}", answer.err);
+    assert_eq!(fs::read_to_string(host.at("tls/key.pem")).unwrap(), key);
+
+    // Where there is none, the token is needed; and nobody else's certificate counts.
+    let answer = again(host.at("tls-2")).await;
+    assert_eq!(answer.code, 1);
+    assert!(answer.err.contains("cannot read the token in"), "{}", answer.err);
+    fs::create_dir(host.at("tls-3")).unwrap();
+    fs::copy(host.at("tls/ca-controllers.pem"), host.at("tls-3/certificate.pem")).unwrap();
+    let answer = again(host.at("tls-3")).await;
+    assert_eq!(answer.code, 1);
+    assert!(answer.err.contains("is no router's"), "{}", answer.err);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_of_another_cluster_is_no_first_list() {
     let (one, other) = (Cluster::secure(1).await, Cluster::secure(1).await);
