@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What no schema says about the manifests, and what has to hold all the same: ports, names, selectors, settings, identities.
+"""What no schema says of the manifests, and what has to hold all the same: ports, names, selectors, settings, identities.
 
 Usage: check.py BINARY CARGO_TOML README RENDERED.yaml... Prints every finding; ends with 0 only when there is none. Needs
 PyYAML and kubernetes-validate. What BINARY is asked it answers from its arguments and environment: nothing is started.
@@ -18,7 +18,7 @@ from manifests import expand, load, selects
 STOP_S = 8
 # What a controller's directory of certificates holds: `pilothouse pki issue … --with-router-issuer`.
 IDENTITY = {"certificate", "key", "ca-controllers", "ca-routers", "ca-admins", "router-issuer", "router-issuer-key"}
-# Newest version of Kubernetes that this was written for, and the oldest: each has a schema.
+# Oldest version of Kubernetes that this is for, and the newest that has schemas.
 KUBERNETES = ("1.31", "1.37")
 COMPONENT = {"app.kubernetes.io/name", "app.kubernetes.io/component"}
 LISTENS = {"peer": "listen.peer", "router": "listen.router", "admin": "listen.admin", "http": "listen.http"}

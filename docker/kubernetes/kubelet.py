@@ -1,8 +1,8 @@
-"""Pods of rendered manifests as containers of plain Docker: what a kubelet would set up, as far as it can be seen from inside.
+"""Pods of rendered manifests as containers of plain Docker: what a kubelet would set up, as far as it is seen from inside.
 
-Arguments, environment, user and groups, a read-only root, capabilities, memory, names, probes, init containers, and volumes with the
-owners and modes that Kubernetes gives them. Not there: NetworkPolicies, scheduling, eviction, admission. Needs root, since files of a
-Secret belong to root and the pod's group.
+Arguments, environment, user and groups, a read-only root, capabilities, memory, names, probes, init containers, and volumes
+with the owners and modes that Kubernetes gives them. Not there: NetworkPolicies, scheduling, eviction, admission. Needs root,
+since files of a Secret belong to root and the pod's group.
 """
 
 import base64
@@ -194,11 +194,10 @@ class Node:
             return asked.returncode == 0
         get = probe["httpGet"]
         assert get["scheme"] == "HTTPS"
-        shown = docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", self.container(name))
         # The kubelet asks the pod's address, and verifies nobody.
         context = ssl._create_unverified_context()
         asking = http.client.HTTPSConnection(
-            shown.stdout.strip(), pod.port(get["port"]), timeout=probe["timeoutSeconds"], context=context
+            self.address(name), pod.port(get["port"]), timeout=probe["timeoutSeconds"], context=context
         )
         try:
             asking.request("GET", get["path"])
@@ -207,6 +206,15 @@ class Node:
             return False
         finally:
             asking.close()
+
+    def address(self, name):
+        words = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        return docker("inspect", "--format", words, self.container(name)).stdout.strip()
+
+    def certificate(self, name):
+        """That which a controller shows on its HTTP port: PEM, without its last line."""
+        shown = ssl.get_server_certificate((self.address(name), self.pod(name).port("http")), timeout=COMMAND_S)
+        return shown.split("-----END")[0]
 
     def ready(self, name):
         return self.running(name) and self.probe(name, "readinessProbe")

@@ -1,5 +1,5 @@
-"""Rendered manifests, as far as `check.py` and `rehearse` have to understand them: pods of a workload, what they are called,
-what is in their environment, what selects them. Needs PyYAML.
+"""Rendered manifests, as far as `check.py` and `rehearse.py` have to understand them: pods of a workload, what they are
+called, what is in their environment, what selects them. Needs PyYAML.
 """
 
 import copy
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-# Ports and variables of a Service that Kubernetes puts into the environment of every pod that does not forbid it.
+# What no variable's name has, where Kubernetes makes variables of the names of Services.
 SERVICE_LINK = re.compile(r"[^A-Z0-9]")
 
 

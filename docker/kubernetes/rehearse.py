@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Does what README.md beside it says, with containers of plain Docker in place of a cluster: its own commands, in its own order.
+"""Does what README.md beside it says, with containers of plain Docker in place of a cluster: its own commands, in its order.
 
-Usage: rehearse.py IMAGE. Needs root, a Docker daemon, PyYAML, and a kubectl that renders (KUBECTL=...). Takes two minutes, waits for
-nothing longer than WAIT_S, and leaves nothing behind. Ends with 0 only if all of it was seen.
+Usage: rehearse.py IMAGE. Needs root, a Docker daemon, PyYAML, and a kubectl that renders (KUBECTL=...). Takes two minutes,
+waits for nothing longer than WAIT_S, and leaves nothing behind. Ends with 0 only if all of it was seen.
 
-The blocks that README.md marks with `<!-- rehearsed: NAME -->` are run by a shell whose `kubectl` and `pilothouse` are this script:
-rendering is kubectl's own, Secrets are kept in a folder, pods are started by kubelet.py.
+The blocks that README.md marks with `<!-- rehearsed: NAME -->` are run by a shell whose `kubectl` and `pilothouse` are this
+script: rendering is kubectl's own, Secrets are kept in a folder, pods are started by kubelet.py.
 """
 
 import json
@@ -96,7 +96,7 @@ class Rehearsal:
     # The acts.
 
     def form(self):
-        say("1/5 README.md, install: three controllers are made, named, and form a cluster")
+        say("1/6 README.md, install: three controllers are made, named, and form a cluster")
         self.follow("install")
         until("three controllers are ready", self.all_ready(PODS))
         for pod in PODS:
@@ -105,7 +105,7 @@ class Rehearsal:
         say("        all are alive and ready by their own probes")
 
     def enroll(self):
-        say("2/5 README.md, routers: a router on each of two nodes")
+        say("2/6 README.md, routers: a router on each of two nodes")
         code, why = self.cluster.start(NODES[0])
         assert code == 1 and "cannot read the token" in why, f"without a token it ended with {code}: {why}"
         say(f"        without a token: {why.splitlines()[0]}")
@@ -118,7 +118,7 @@ class Rehearsal:
         say("        both are ready; their data plane reads controllers 1, 2 and 3")
 
     def reboot(self):
-        say("3/5 every controller is gone, and a node restarts: its router does too, from its own list")
+        say("3/6 every controller is gone, and a node restarts: its router does too, from its own list")
         for pod in PODS:
             took, code = self.cluster.delete(pod)
             assert code == 0 and took < 10, f"{pod} ended with {code} after {took:.1f} s"
@@ -132,8 +132,22 @@ class Rehearsal:
         until("three controllers are ready", self.all_ready(PODS))
         say("        it was ready without a token and without a controller; these are back")
 
+    def renew(self):
+        say("4/6 README.md, renewing: new certificates, and one restart after the other")
+        before = {pod: self.cluster.certificate(pod) for pod in PODS}
+        assert before == {pod: self.issued(pod) for pod in PODS}, "they show other certificates than their Secrets'"
+        self.follow("renew")
+        for pod in PODS:
+            shown = self.cluster.certificate(pod)
+            assert shown == self.issued(pod) != before[pod], f"{pod} does not show its new certificate"
+        assert self.all_ready(NODES)(), "routers are not ready"
+        say("        each shows its new certificate; routers stayed ready")
+
+    def issued(self, pod):
+        return (self.cluster.secret("pilothouse", pod) / "certificate.pem").read_text().split("-----END")[0]
+
     def lose(self):
-        say("4/5 the volume of pilothouse-0 is lost; the pod comes back as it was, and is not let in")
+        say("5/6 the volume of pilothouse-0 is lost; the pod comes back as it was, and is not let in")
         self.cluster.delete("pilothouse-0")
         shutil.rmtree(self.cluster.folder / "claims" / "data-pilothouse-0")
         self.cluster.start("pilothouse-0")
@@ -153,7 +167,7 @@ class Rehearsal:
         say(f"        alive and not ready for {WATCHED_S} s; writes went on; it says: {why}")
 
     def replace(self):
-        say("5/5 README.md, a volume is lost: the pod joins again under a new id")
+        say("6/6 README.md, a volume is lost: the pod joins again under a new id")
         self.follow("lost")
         until("three controllers are ready", self.all_ready(PODS))
         members = {m["id"]: (m["name"], m["role"]) for m in self.status()["members"]}
@@ -188,12 +202,20 @@ def kubectl(rehearsal_of, words):
     if verb == "apply" and rest[0] == "-f":
         return documents(pathlib.Path(rest[1]).read_text())
     if verb == "apply" and rest[0] == "-k":
-        rendered = subprocess.run([real, "kustomize", rest[1]], capture_output=True, text=True, timeout=WAIT_S, check=True)
+        command = [real, "kustomize", rest[1]]
+        rendered = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
         (cluster.folder / "rendered.yaml").write_text(rendered.stdout)
         # All of the StatefulSet's at once, as podManagementPolicy says.
         for pod in cluster.manifests().controllers():
             if not docker("ps", "--quiet", "--all", "--filter", f"name=^{cluster.container(pod.name)}$").stdout:
                 cluster.start(pod.name)
+        return None
+    if verb == "rollout" and rest[0] == "restart":
+        # The highest ordinal first, and the next one once it is ready; minReadySeconds are not waited for.
+        for pod in reversed(cluster.manifests().controllers()):
+            cluster.delete(pod.name)
+            cluster.start(pod.name)
+            until(f"{pod.name} is ready", lambda name=pod.name: cluster.ready(name))
         return None
     if verb == "rollout":
         return until(" ".join(words), lambda: all(cluster.ready(pod.name) for pod in cluster.manifests().controllers()))
@@ -235,8 +257,8 @@ def main():
     try:
         docker("network", "create", "--label", cluster.label, cluster.network)
         rehearsal = Rehearsal(folder, sys.argv[1], shutil.which(os.environ.get("KUBECTL", "kubectl")))
-        for act in (rehearsal.form, rehearsal.enroll, rehearsal.reboot, rehearsal.lose, rehearsal.replace):
-            act()
+        for act in ("form", "enroll", "reboot", "renew", "lose", "replace"):
+            getattr(rehearsal, act)()
     except BaseException:
         for name in PODS + NODES:
             logs = docker("logs", "--tail", "15", cluster.container(name), check=False)
