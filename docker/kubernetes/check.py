@@ -10,7 +10,11 @@ import re
 import subprocess
 import sys
 import tempfile
-import tomllib
+
+try:
+    import tomllib
+except ModuleNotFoundError:
+    import tomli as tomllib
 
 from manifests import expand, load, selects
 
