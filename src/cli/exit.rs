@@ -14,6 +14,9 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::Usage];
+
     /// The number.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -21,6 +24,16 @@ impl ExitStatus {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+        }
+    }
+
+    /// What it says, as a sentence.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "Done.",
+            Self::Failed => "Refused or failed; the reason is on standard error.",
+            Self::Usage => "Wrong usage.",
         }
     }
 }

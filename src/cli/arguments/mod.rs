@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use time::OffsetDateTime;
 
 use crate::cli::demo::DemoArguments;
 use crate::domain::endpoint::Endpoint;
@@ -30,6 +31,9 @@ pub use health::Health;
 pub use pki::{PkiCluster, PkiCommand, PkiInit, PkiIssue, PkiRenew, PkiShow, issuer_lasting, leaf_lasting};
 pub use token::{Creation, TokenCommand};
 pub use upgrade::{Finalizing, UpgradeCommand};
+
+/// Where a packaged controller has its socket for operators: asked when nothing names another one.
+pub const ADMIN_SOCKET: &str = "/run/pilothouse/admin.sock";
 
 /// Controllers that agree through Raft, and routers that never lose the list of them.
 #[derive(Debug, Parser)]
@@ -81,6 +85,15 @@ pub enum Command {
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command
+    Man {
+        /// Where to, made if it is not there; read one with `man -l DIR/pilothouse.1`
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// When they were last changed, in seconds since 1970; without it they bear no date
+        #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = moment)]
+        epoch: Option<OffsetDateTime>,
     },
 }
 
@@ -140,6 +153,11 @@ impl Reach {
 
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     text.parse().map_err(|why| format!("{why}; write it as in https://127.0.0.1:7003"))
+}
+
+fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    let seconds = text.parse().map_err(|_| "it is not a whole number".to_owned())?;
+    OffsetDateTime::from_unix_timestamp(seconds).map_err(|why| why.to_string())
 }
 
 #[cfg(test)]

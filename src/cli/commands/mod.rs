@@ -11,6 +11,7 @@ mod enroll;
 mod events;
 mod health;
 mod join;
+mod man;
 mod new_config;
 mod pki;
 mod prepare;
@@ -53,6 +54,7 @@ pub fn dispatch(command: Command, console: Console) -> Result<ExitStatus, Failur
             console.data(&String::from_utf8_lossy(&script))?;
             Ok(ExitStatus::Done)
         }
+        Command::Man { dir, epoch } => man::write(&dir, epoch, console),
     }
 }
 

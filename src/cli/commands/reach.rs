@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::arguments::Reach;
+use crate::cli::arguments::{ADMIN_SOCKET, Reach};
 use crate::cli::config_layers::{Layers, LoadError, Written, load};
 use crate::cli::failure::Failure;
 use crate::controller::config::ControllerFile;
@@ -17,8 +17,6 @@ use crate::ops::config::Problems;
 use crate::rpc::client::AdminClient;
 use crate::tls::{Security, TlsConfig, TlsFile};
 
-/// Where a packaged controller has its socket for operators.
-pub(super) const SOCKET: &str = "/run/pilothouse/admin.sock";
 /// A question is answered within this time, or given up.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// A change that waits for nothing but its own steps is done within this time, or given up.
@@ -52,7 +50,7 @@ struct Found {
 
 /// Connects to the first controller that answers.
 pub(super) async fn connect(reach: &Reach) -> Result<AdminClient, Failure> {
-    let Found { endpoints, socket, tls } = find(reach, Path::new(SOCKET))?;
+    let Found { endpoints, socket, tls } = find(reach, Path::new(ADMIN_SOCKET))?;
     let security = match (tls, endpoints.is_empty()) {
         (Some(tls), _) => tls.open().map_err(|why| Failure::new(why.to_string()))?,
         // Nothing but the socket, which needs no certificate.

@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod events;
 pub mod held;
+pub mod manual;
 pub mod pki;
 pub mod routers;
 pub mod settings;
