@@ -15,9 +15,9 @@ git cat-file -e "$commit^{commit}" 2>/dev/null || {
 source=$(mktemp -d)
 trap 'rm -rf "$source"' EXIT
 git archive "$commit" | tar -x -C "$source"
-host=$(rustc -vV | sed -n 's/^host: //p')
 # A target directory of its own: cargo would put the older binary where the one of today has to be.
 room=$PWD/target/older
-RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --locked --release --target "$host" --bin pilothouse \
-    --manifest-path "$source/Cargo.toml" --target-dir "$room"
-BINARY=$room/$host/release/pilothouse REVISION=$commit docker/build.sh "$tag"
+cargo fetch --quiet --locked --manifest-path "$source/Cargo.toml"
+source docker/packages/flags.sh
+cargo build --quiet --locked --release --bin pilothouse --manifest-path "$source/Cargo.toml" --target-dir "$room"
+BINARY=$room/$CARGO_BUILD_TARGET/release/pilothouse REVISION=$commit docker/build.sh "$tag"
