@@ -14,6 +14,7 @@
 //! | `bans` | banned routers lose their sessions |
 //! | `happenings` | events of the whole cluster, for operators |
 //! | `rivals` | two live routers with one id |
+//! | `vitals` | what a service manager is told: whether it is alive, and one line |
 //! | [`stopping`] | the order of a stop, and its time |
 //! | [`tasks`] | what ends the controller when it panics |
 //! | [`backend`] | joins Raft with the services that do not know it |
@@ -40,6 +41,7 @@ mod sessions;
 pub mod stopping;
 pub mod tasks;
 pub mod upgrade;
+mod vitals;
 
 use std::io;
 use std::net::SocketAddr;
@@ -61,6 +63,7 @@ use crate::domain::ids::ControllerId;
 use crate::domain::principal::Role;
 use crate::ops::alerts::{AlertMetrics, AlertsConfig, POST_MAX, Sink, Who};
 use crate::ops::events::Events;
+use crate::ops::{Liveness, Ready, Surface, Vitals};
 use crate::raft::{self, Fatal, Node, Seams, StartError};
 use crate::rpc::list_codec::{self, Codec};
 use crate::rpc::router_service::Pace;
@@ -140,16 +143,20 @@ pub struct Parts {
     pub looks: upgrade::watching::Pace,
 }
 
-/// Runs a controller until `stop`, then drains it. Its ports are bound by the caller, before anything is touched.
+/// Runs a controller until `stop`, then drains it. Its ports are bound by the caller, before anything is touched. It is
+/// ready when it can take part, whether or not there is a leader: without a majority a restart helps nobody.
 ///
 /// # Errors
 /// [`ControllerError`], with what to do.
 pub async fn run(
     config: ControllerConfig,
     listeners: Listeners,
+    ready: Ready,
     stop: CancellationToken,
 ) -> Result<(), ControllerError> {
-    Running::start(&config, listeners, Parts::default()).await?.until(stop).await
+    let running = Running::start(&config, listeners, Parts::default()).await?;
+    ready.serving(running.vitals());
+    running.until(stop).await
 }
 
 /// A controller that runs.
@@ -157,6 +164,7 @@ pub async fn run(
 pub struct Running {
     backend: Arc<Backend>,
     events: Events,
+    liveness: Liveness,
     services: Services,
     tasks: Tasks,
 }
@@ -197,9 +205,16 @@ impl Running {
         if let Some(alerts) = config.alerts.clone() {
             tasks.follow("alerts", alarms(alerts, config, &backend, &mut registry).run());
         }
-        let services = Services::start(&backend, listeners, registry, parts.pace);
+        let (liveness, node) = (Liveness::of("Raft or the log"), backend.node().clone());
+        let asking = liveness.clone().follow(move || {
+            let node = node.clone();
+            async move { node.answers().await }
+        });
+        tasks.follow("liveness", asking);
+        let surface = Surface { registry: Arc::new(registry), alive: Some(liveness.check()), ..Surface::default() };
+        let services = Services::start(&backend, listeners, surface, parts.pace);
         tracing::info!(name = %config.name, data_dir = %config.data_dir.display(), "controller runs");
-        Ok(Self { backend, events, services, tasks })
+        Ok(Self { backend, events, liveness, services, tasks })
     }
 
     /// What stands behind its services.
@@ -212,6 +227,13 @@ impl Running {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// How it is, at any time.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        let backend = self.backend.clone();
+        Vitals { alive: self.liveness.check(), status: Arc::new(move || vitals::line(&backend)) }
     }
 
     /// Runs until `stop`, then stops in order; or until it cannot go on.

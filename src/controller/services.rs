@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
-use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,7 @@ use super::listeners::{AdminSocket, Listeners};
 use super::relay::RelayService;
 use super::tasks::Tasks;
 use crate::domain::access;
-use crate::ops;
+use crate::ops::{self, Surface};
 use crate::proto::DESCRIPTORS;
 use crate::raft::RaftRole;
 use crate::rpc::admin_service::AdminService;
@@ -65,8 +64,8 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// Serves every port.
-    pub(super) fn start(backend: &Arc<Backend>, listeners: Listeners, registry: Registry, pace: Pace) -> Self {
+    /// Serves every port; the HTTP port serves the surface, and the checks of a controller.
+    pub(super) fn start(backend: &Arc<Backend>, listeners: Listeners, surface: Surface, pace: Pace) -> Self {
         let (stop, stop_peers) = (CancellationToken::new(), CancellationToken::new());
         let metrics = backend.metrics.clone();
         let connections = |port, limits| Connections::new(limits, metrics.connections_refused(port));
@@ -92,8 +91,7 @@ impl Services {
             let coming = local.incoming(socket, LocalSocket);
             outside.push(serve(("admin socket", tasks), coming, admin_routes(backend), &stop));
         }
-        let surface =
-            ops::Surface { registry: Arc::new(registry), checks: checks(backend), routes: Default::default() };
+        let surface = Surface { checks: checks(backend), ..surface };
         let coming = probes.incoming(http, gate(Door::Http));
         outside.push(tasks.spawn("http port", ops::serve(coming, surface, stop_peers.clone().cancelled_owned())));
 

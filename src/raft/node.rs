@@ -309,6 +309,16 @@ impl Node {
         dial::channel(Arc::clone(self.dialer()), Some(whom), Arc::new(move || addresses.clone()))
     }
 
+    /// Whether Raft's core and the flusher of the log come to answer: both do, unless they are stuck. A blank node has no
+    /// core yet.
+    pub async fn answers(&self) -> bool {
+        let core = match self.life.raft() {
+            Some(raft) => raft.with_raft_state(|_| ()).await.is_ok(),
+            None => true,
+        };
+        core && self.life.directory.flusher().answers().await
+    }
+
     /// Waits until Raft stops by itself: the process has to end then. Never returns for a node that was shut down.
     pub async fn fatal(&self) -> Fatal {
         self.life.fatal().await

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -15,18 +16,18 @@ use tokio_util::sync::CancellationToken;
 use super::config::RouterConfig;
 use super::generations::{Disk, Generations, HostDisk, Loaded, OpenError};
 use super::instruments::Instruments;
-use super::keeper::{Keeper, Published};
+use super::keeper::{Keeper, Published, Pulse};
 use super::metrics::Metrics;
 use super::sessions::{Board, Connector, Context, Registrar, Reports, TcpConnector, Timing, description, slot};
 use super::status::AgentStatus;
-use super::{api, outputs, reach};
+use super::{api, outputs, reach, vitals};
 use crate::domain::acceptance::HeldList;
 use crate::domain::ids::RouterId;
 use crate::domain::principal::Role;
 use crate::domain::retry::{self, Backoff};
 use crate::ops::alerts::{AlertMetrics, AlertsConfig, POST_MAX, Sink, Who};
 use crate::ops::events::Events;
-use crate::ops::{self, Surface};
+use crate::ops::{self, Liveness, Ready, Surface, Vitals};
 use crate::tls::watching::{self, CertificateMetrics};
 use crate::tls::{MaterialError, Security, web};
 
@@ -101,6 +102,7 @@ pub struct Agent {
     lists: watch::Receiver<Option<HeldList>>,
     status: watch::Receiver<AgentStatus>,
     events: Events,
+    liveness: Liveness,
     registry: Arc<Registry>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
@@ -133,11 +135,14 @@ impl Agent {
         }
         let connector = parts.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector(security)));
         let reports = Arc::new(Reports::new(events.clone(), format!("router {}", config.id)));
-        let life = Arc::new(Life { config, parts, connector, published, instruments, reports, stop: stop.clone() });
+        let (liveness, pulse) = (Liveness::of("the keeper of the list"), watch::Sender::default());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(liveness.clone().follow(asked(pulse.subscribe()))));
+        let life =
+            Arc::new(Life { config, parts, connector, published, instruments, reports, pulse, stop: stop.clone() });
         // The first life begins here: what was saved is known when this returns.
         let tasks = life.begin(opened).await;
         let task = Some(tokio::spawn(life.go_on(tasks)));
-        Ok(Self { lists, status, events, registry: Arc::new(registry), stop, task })
+        Ok(Self { lists, status, events, liveness, registry: Arc::new(registry), stop, task })
     }
 
     /// Follows the list in use: `None` only until the first one ever.
@@ -163,9 +168,17 @@ impl Agent {
     pub fn surface(&self) -> Surface {
         Surface {
             registry: Arc::clone(&self.registry),
+            alive: Some(self.liveness.check()),
             checks: api::checks(&self.status),
             routes: api::routes(self.status(), self.lists()),
         }
+    }
+
+    /// How it is, at any time.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        let status = self.status();
+        Vitals { alive: self.liveness.check(), status: Arc::new(move || vitals::line(&status.borrow())) }
     }
 
     /// Returns when the agent ended, which it does only when it is told to, or by a fault that it cannot mend.
@@ -193,17 +206,18 @@ impl Drop for Agent {
     }
 }
 
-/// Runs a router agent until `stop`.
+/// Runs a router agent until `stop`. It is ready when it has a list or its seeds to work with, and its HTTP API listens.
 ///
 /// # Errors
 /// [`AgentError`]: at the start, or when the agent itself is gone, since a process that only looks alive helps nobody.
-pub async fn run(config: RouterConfig, stop: CancellationToken) -> Result<(), AgentError> {
+pub async fn run(config: RouterConfig, ready: Ready, stop: CancellationToken) -> Result<(), AgentError> {
     let http = match &config.http {
         Some(at) => Some(super::listen(at).await.map_err(|source| AgentError::Listen { at: at.to_string(), source })?),
         None => None,
     };
     let mut agent = Agent::start(config, Parts::default()).await?;
     let surface = agent.surface();
+    ready.serving(agent.vitals());
     let serving = async {
         match http {
             Some(listener) => ops::serve(listener, surface, stop.cancelled_owned()).await,
@@ -217,6 +231,19 @@ pub async fn run(config: RouterConfig, stop: CancellationToken) -> Result<(), Ag
     agent.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Asks the keeper of the current life whether it answers.
+fn asked(pulse: watch::Receiver<Option<Pulse>>) -> impl Fn() -> BoxFuture<'static, bool> {
+    move || {
+        let pulse = pulse.borrow().clone();
+        Box::pin(async move {
+            match pulse {
+                Some(pulse) => pulse.beats().await,
+                None => true,
+            }
+        })
+    }
 }
 
 /// Alarms of this router, from a task of its own that outlives its faults.
@@ -257,6 +284,8 @@ struct Life {
     published: Published,
     instruments: Instruments,
     reports: Arc<Reports>,
+    /// Of the keeper of this life.
+    pulse: watch::Sender<Option<Pulse>>,
     stop: CancellationToken,
 }
 
@@ -276,6 +305,7 @@ impl Life {
             board.clone(),
             random.clone(),
         );
+        self.pulse.send_replace(Some(handle.pulse()));
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.run());
         handle.registered(registrar.current()).await;
@@ -320,6 +350,8 @@ impl Life {
             tracing::error!(%fault, "a fault in the router's own code: it starts again from disk and keeps its list; report this");
             self.instruments.metrics.restarted();
             tasks.shutdown().await;
+            // Between two lives nobody has to answer, however long the disk is away: the list of the last one stays in use.
+            self.pulse.send_replace(None);
             match self.begin_again(attempt).await {
                 Some(begun) => tasks = begun,
                 None => return,

@@ -7,7 +7,8 @@
 //!   ├── sessions ─ one active, one warm: whom to try says `candidates`, who is taken says the board
 //!   ├── outputs ── for the data plane: a JSON file, a command
 //!   ├── reach ──── says when no controller was reachable for too long
-//!   └── api ────── for this host: status and list over HTTP
+//!   ├── api ────── for this host: status and list over HTTP
+//!   └── vitals ─── for the service manager: one line
 //! enrolling ─ before the first start: a certificate for a join token, and the first list
 //! ```
 //!
@@ -29,6 +30,7 @@ mod reach;
 mod samples;
 pub mod sessions;
 pub mod status;
+mod vitals;
 
 pub use agent::{Agent, AgentError, Parts, run};
 pub use listen::listen;

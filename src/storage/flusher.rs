@@ -65,6 +65,7 @@ pub struct Flusher {
 
 enum Request {
     Sync(Flushed),
+    Answer(oneshot::Sender<()>),
     Purge,
 }
 
@@ -153,6 +154,13 @@ impl Flusher {
         }
     }
 
+    /// Whether the flusher comes to answer: it does once it has done what was asked before, and nothing is written for it.
+    pub async fn answers(&self) -> bool {
+        let Some(queue) = &self.shared.queue else { return true };
+        let (reply, answer) = oneshot::channel();
+        queue.send(Request::Answer(reply)).await.is_ok() && answer.await.is_ok()
+    }
+
     /// Reports that a write has failed, and passes the error on. Nothing is synced any more.
     pub fn fail(&self, error: LogError) -> LogError {
         self.shared.syncer.fail(&error);
@@ -192,16 +200,21 @@ impl Syncer {
             {
                 group.push(request);
             }
-            let mut waiting = Vec::with_capacity(group.len());
+            let (mut waiting, mut asked) = (Vec::with_capacity(group.len()), Vec::new());
             for request in group.drain(..) {
                 match request {
                     Request::Sync(flushed) => waiting.push(flushed),
+                    Request::Answer(reply) => asked.push(reply),
                     Request::Purge => purging = true,
                 }
             }
             if !waiting.is_empty() {
                 self.sync_for(waiting);
                 purging = purging && self.purge_step();
+            }
+            for reply in asked {
+                // Whoever asked may have given up.
+                let _ = reply.send(());
             }
         }
     }

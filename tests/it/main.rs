@@ -18,5 +18,6 @@ mod operating;
 mod pki;
 mod rafting;
 mod storing;
+mod supervised;
 mod support;
 mod surviving;

@@ -32,6 +32,7 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
     ("rustls", |source| confined(source, "rustls", "rustls", "src/tls/")),
     ("rcgen", |source| confined(source, "rcgen", "rcgen", "src/tls/")),
     ("x509-parser", |source| confined(source, "x509-parser", "x509_parser", "src/tls/")),
+    ("sd-notify", |source| confined(source, "sd-notify", "sd_notify", "src/ops/")),
     ("openraft", |source| confined(source, "openraft", "openraft", "src/raft/")),
     ("domain-purity", domain_purity),
     ("arrows", arrows),

@@ -34,6 +34,8 @@ fn every_rule_finds_its_bad_sample_and_passes_its_good_one() {
         ("rcgen", "src/tls/authority/a.rs", "use rcgen::KeyPair;\n", &[]),
         ("x509-parser", "tests/it/a.rs", "use x509_parser::pem;\n", &[1]),
         ("x509-parser", "src/tls/a.rs", "use x509_parser::pem;\n", &[]),
+        ("sd-notify", "src/cli/a.rs", "fn f() { sd_notify::notify(&[]) }\n", &[1]),
+        ("sd-notify", "src/ops/a.rs", "use sd_notify::NotifyState;\n", &[]),
         ("openraft", "tests/it/a.rs", "\nfn f(raft: &openraft::Raft<T>) {}\n", &[2]),
         ("openraft", "src/raft/a.rs", "use openraft::Raft;\n", &[]),
         ("domain-purity", domain, "use tokio::time;\n", &[1, 1]),

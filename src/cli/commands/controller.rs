@@ -44,10 +44,10 @@ fn run(flags: &ControllerFlags, console: Console) -> Result<ExitStatus, Failure>
     let config = configured::<ControllerFile>(flags.config.clone(), flags.values())?;
     let format = config.log.format;
     let filter = config.log.level.clone();
-    daemon::run((format, &filter), &flags.common, console, |stop| async move {
+    daemon::run((format, &filter), &flags.common, console, |ready, stop| async move {
         let run = async {
             let listeners = Listeners::bind(&config).await?;
-            controller::run(config, listeners, stop).await
+            controller::run(config, listeners, ready, stop).await
         };
         tokio::select! {
             outcome = run => outcome.map_err(Failure::of),

@@ -1,4 +1,5 @@
-//! What both daemons have in common: the log, the end with the parent, a runtime, and the signals that stop them.
+//! What both daemons have in common: the log, the end with the parent, a runtime, the signals that stop them, and what
+//! the service manager is told.
 
 use std::future::Future;
 
@@ -9,14 +10,17 @@ use crate::cli::console::Console;
 use crate::cli::exit::ExitStatus;
 use crate::cli::failure::Failure;
 use crate::cli::{logging, parent, signals};
+use crate::ops::Ready;
 use crate::ops::config::LogFormat;
+use crate::ops::supervisor::Supervisor;
 
-/// Runs a daemon, on all processors, until it ends or the token that it is given is cancelled by a signal.
+/// Runs a daemon, on all processors, until it ends or the token that it is given is cancelled by a signal. It has to say
+/// when it is ready.
 pub(super) fn run<F>(
     (format, filter): (LogFormat, &str),
     flags: &CommonFlags,
     console: Console,
-    daemon: impl FnOnce(CancellationToken) -> F,
+    daemon: impl FnOnce(Ready, CancellationToken) -> F,
 ) -> Result<ExitStatus, Failure>
 where
     F: Future<Output = Result<(), Failure>>,
@@ -29,7 +33,10 @@ where
         if flags.exit_with_parent {
             parent::exit_with_it()?;
         }
-        daemon(stop).await
+        let (ready, attended) = Supervisor::of_this_process().attend(stop.clone());
+        let outcome = daemon(ready, stop).await;
+        attended.ended().await;
+        outcome
     });
     outcome.map(|()| ExitStatus::Done)
 }

@@ -59,8 +59,8 @@ fn run(flags: &RouterFlags, console: Console) -> Result<ExitStatus, Failure> {
     let config = configured_router(flags)?;
     let format = config.log.format;
     let filter = config.log.level.clone();
-    daemon::run((format, &filter), &flags.common, console, |stop| async move {
-        router::run(config, stop).await.map_err(Failure::of)
+    daemon::run((format, &filter), &flags.common, console, |ready, stop| async move {
+        router::run(config, ready, stop).await.map_err(Failure::of)
     })
 }
 

@@ -22,6 +22,8 @@ const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0;
 pub struct Surface {
     /// Shown on `/metrics`.
     pub registry: Arc<Registry>,
+    /// Asked by `/livez`, and by whoever else restarts what is stuck. Without it, whoever answers is alive.
+    pub alive: Option<Check>,
     /// Asked by `/readyz`.
     pub checks: Vec<Check>,
     /// Further routes; they get the same limits.
@@ -31,14 +33,22 @@ pub struct Surface {
 impl Surface {
     /// The routes with their limits; each request is answered within `request`.
     pub(super) fn into_router(self, request: Duration) -> Router {
-        let (registry, checks): (_, Arc<[Check]>) = (self.registry, self.checks.into());
+        let (registry, alive, checks): (_, _, Arc<[Check]>) = (self.registry, self.alive, self.checks.into());
         Router::new()
-            .route("/livez", get(|| async { "alive\n" }))
+            .route("/livez", get(livez).with_state(alive))
             .route("/readyz", get(readyz).with_state(checks))
             .route("/metrics", get(metrics).with_state(registry))
             .merge(self.routes)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(middleware::from_fn(move |asked, next| within(request, asked, next)))
+    }
+}
+
+/// 200, or 503 with the reason: then a restart is what helps.
+async fn livez(State(alive): State<Option<Check>>) -> (StatusCode, String) {
+    match alive.map_or(Ok(()), |alive| (alive.run)()) {
+        Ok(()) => (StatusCode::OK, "alive\n".into()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not alive: {reason}\n")),
     }
 }
 

@@ -42,6 +42,7 @@ async fn probes_and_metrics_answer() {
     counter.inc();
     let surface = Surface {
         registry: Arc::new(registry),
+        alive: None,
         checks: vec![Check::new("leader", || Err("none is known".into()))],
         routes: Router::new().route("/api/v1/extra", get(|| async { "extra" })),
     };
@@ -121,6 +122,17 @@ async fn a_silent_client_and_a_handler_that_hangs_are_ended() {
     server.connections.close();
     server.connections.wait().await;
     assert_eq!(server.seats.available_permits(), CONNECTIONS_MAX, "both seats are free again");
+}
+
+#[tokio::test]
+async fn a_process_that_is_stuck_is_not_alive_and_says_why() {
+    let alive = Some(Check::new("progress", || Err("Raft has not answered for 31 s".into())));
+    let (at, _stop, _task) = started(Surface { alive, ..Surface::default() }).await;
+    let stuck = fetch(at, "/livez").await;
+    assert!(
+        stuck.starts_with("HTTP/1.1 503") && stuck.ends_with("not alive: Raft has not answered for 31 s\n"),
+        "{stuck}"
+    );
 }
 
 #[tokio::test]

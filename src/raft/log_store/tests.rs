@@ -124,6 +124,22 @@ async fn a_truncation_is_done_when_it_is_synced_and_nothing_of_it_comes_back() {
 }
 
 #[tokio::test]
+async fn a_flusher_that_waits_for_the_disk_does_not_answer() {
+    let log = Arc::new(Held::default());
+    let mut store = store(&log);
+    let flusher = store.shared.flusher.clone();
+    assert!(tokio::time::timeout(SOON, flusher.answers()).await.unwrap());
+    let syncs = flusher.counts().syncs();
+    let held = log.gate.lock().unwrap();
+    store.append([entry(0)], IOFlushed::noop()).await.unwrap();
+    let mut asked = Box::pin(flusher.answers());
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut asked).await.is_err(), "it answered while it waits");
+    drop(held);
+    assert!(tokio::time::timeout(SOON, asked).await.unwrap());
+    assert_eq!(flusher.counts().syncs(), syncs + 1, "a question is no reason to sync");
+}
+
+#[tokio::test]
 async fn what_was_known_to_be_committed_is_never_ahead_of_the_log() {
     let log = Arc::new(Held::default());
     let ahead = LogPosition { term: 1, index: 9 };

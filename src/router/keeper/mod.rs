@@ -76,6 +76,7 @@ enum Request {
     Heard(Speaker),
     Unreadable { from: Speaker, detail: String },
     Registered(Registered),
+    Answer(oneshot::Sender<()>),
 }
 
 /// The way to the keeper. Clones share its queue.
@@ -110,6 +111,29 @@ impl KeeperHandle {
     /// Says that an offer could not even be read as a message.
     pub async fn unreadable(&self, from: Speaker, detail: String) {
         self.send(Request::Unreadable { from, detail }).await;
+    }
+
+    /// By which it can be asked whether it answers.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.requests.downgrade())
+    }
+}
+
+/// A way to the keeper that keeps nothing alive.
+#[derive(Debug, Clone)]
+pub struct Pulse(mpsc::WeakSender<Request>);
+
+impl Pulse {
+    /// Whether the keeper comes to answer; one that is gone never does.
+    pub async fn beats(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        // The handle is given back before the answer is awaited: the keeper ends with the last one.
+        let asked = match self.0.upgrade() {
+            Some(requests) => requests.send_timeout(Request::Answer(reply), QUEUE_WAIT_MAX).await.is_ok(),
+            None => false,
+        };
+        asked && answer.await.is_ok()
     }
 }
 
@@ -211,6 +235,8 @@ impl Keeper {
                 }
             }
             Request::Registered(registered) => self.save_registration(registered).await,
+            // Whoever asked may have given up.
+            Request::Answer(reply) => _ = reply.send(()),
             Request::Unreadable { from, detail } => _ = self.refuse(&from, &Refusal::Undecodable { detail }),
         }
     }

@@ -369,6 +369,19 @@ async fn contact_with_a_member_of_the_previous_list_does_not_clear_the_reserve()
 }
 
 #[tokio::test]
+async fn a_pulse_beats_while_the_keeper_runs_and_keeps_nothing_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let Kept { keeper, handle, .. } = kept(dir.path(), Arc::new(HostDisk));
+    let pulse = handle.pulse();
+    assert!(futures::poll!(Box::pin(pulse.beats())).is_pending(), "nobody runs it yet");
+    let running = tokio::spawn(keeper.run());
+    assert!(pulse.beats().await);
+    drop(handle);
+    tokio::time::timeout(Duration::from_secs(10), running).await.expect("it ends with its last handle").unwrap();
+    assert!(!pulse.beats().await);
+}
+
+#[tokio::test]
 async fn a_disk_that_hangs_does_not_hold_up_the_list() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(HangingDisk::default());

@@ -33,6 +33,10 @@ pub(super) async fn run(line: &str, version: &str, file: Option<&Path>) -> Resul
 async fn run_within(within: Duration, line: &str, version: &str, file: Option<&Path>) -> Result<(), CommandError> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", line]).env("CONTROLLER_LIST_VERSION", version);
+    // The service manager of the router hears of the router alone.
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+        command.env_remove(name);
+    }
     if let Some(file) = file {
         command.env("CONTROLLER_LIST_FILE", file);
     }

@@ -35,6 +35,7 @@ pub(crate) struct Unit {
     kind: &'static str,
     pub(crate) config: PathBuf,
     log: PathBuf,
+    variables: Vec<(&'static str, String)>,
     process: Option<Process>,
 }
 
@@ -43,18 +44,37 @@ impl Unit {
         Self::start_by(Path::new(PROGRAM), kind, folder, name, config)
     }
 
+    /// The same with variables in its environment.
+    #[allow(dead_code, reason = "not for the tests of time")]
+    pub(crate) fn start_with(
+        variables: Vec<(&'static str, String)>,
+        kind: &'static str,
+        folder: &Path,
+        name: &str,
+        config: &str,
+    ) -> Self {
+        Self { variables, ..Self::ready(Path::new(PROGRAM), kind, folder, name, config) }.running()
+    }
+
     fn start_by(program: &Path, kind: &'static str, folder: &Path, name: &str, config: &str) -> Self {
+        Self::ready(program, kind, folder, name, config).running()
+    }
+
+    fn ready(program: &Path, kind: &'static str, folder: &Path, name: &str, config: &str) -> Self {
         let (path, log) = (folder.join(format!("{name}.toml")), folder.join(format!("{name}.log")));
         fs::write(&path, config).unwrap();
-        let mut unit = Self { program: program.to_owned(), kind, config: path, log, process: None };
-        unit.run();
-        unit
+        Self { program: program.to_owned(), kind, config: path, log, variables: Vec::new(), process: None }
+    }
+
+    fn running(mut self) -> Self {
+        self.run();
+        self
     }
 
     /// Starts it, or starts it again.
     pub(crate) fn run(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        self.process = Some(Process::run_by(&self.program, self.kind, &self.config, &self.log));
+        self.process = Some(Process::run_by(&self.program, self.kind, &self.config, &self.log, &self.variables));
     }
 
     /// Its process id.

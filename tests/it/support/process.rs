@@ -28,11 +28,17 @@ pub(crate) struct Process {
 impl Process {
     /// Runs `pilothouse KIND run --config CONFIG`, and appends its stderr to `log`.
     pub(crate) fn run(kind: &str, config: &Path, log: &Path) -> Self {
-        Self::run_by(Path::new(PROGRAM), kind, config, log)
+        Self::run_by(Path::new(PROGRAM), kind, config, log, &[])
     }
 
-    /// The same with another build of `pilothouse`.
-    pub(crate) fn run_by(program: &Path, kind: &str, config: &Path, log: &Path) -> Self {
+    /// The same with another build of `pilothouse`, and with variables in its environment.
+    pub(crate) fn run_by(
+        program: &Path,
+        kind: &str,
+        config: &Path,
+        log: &Path,
+        variables: &[(&'static str, String)],
+    ) -> Self {
         let stderr: File = OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PILOTHOUSE_")) {
@@ -41,6 +47,7 @@ impl Process {
         let child = command
             .args([kind, "run", "--config"])
             .arg(config)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
