@@ -205,8 +205,13 @@ impl Life {
     }
 }
 
-/// Publishes the status, and notices when Raft ends by itself.
+/// Publishes the status, and notices when Raft ends by itself. At a stop it ends because it was told to.
 async fn watch_status(life: Arc<Life>, raft: RaftHandle) {
+    let ended_by_itself = |reason| {
+        if !life.stop.is_cancelled() {
+            life.die(reason);
+        }
+    };
     let mut metrics = raft.metrics();
     drop(raft);
     loop {
@@ -216,12 +221,12 @@ async fn watch_status(life: Arc<Life>, raft: RaftHandle) {
         };
         life.status.send_replace(status);
         if let Some(reason) = ended {
-            return life.die(reason);
+            return ended_by_itself(reason);
         }
         tokio::time::sleep(STATUS_EVERY).await;
         tokio::select! {
             changed = metrics.changed() => if changed.is_err() {
-                return life.die("Raft's own task panicked".to_owned());
+                return ended_by_itself("Raft's own task panicked".to_owned());
             },
             () = life.contact.next() => {}
         }

@@ -94,6 +94,7 @@ async fn a_controller_says_when_it_serves_how_it_is_that_it_lives_and_that_it_st
     manager.hears("STOPPING=1").await;
     assert_eq!(unit.ended(STOP_MAX).await.code(), Some(0), "{}", unit.log());
     assert!(!says(&manager.rest(), "READY=1"), "it was ready once");
+    assert!(!unit.log().contains("ERROR"), "a stop is no reason for anybody to look: {}", unit.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
