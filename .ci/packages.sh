@@ -9,6 +9,7 @@ source "$(dirname "$0")/stages.sh"
 (($# == 1)) || { echo "usage: .ci/packages.sh BINARY" >&2; exit 2; }
 has_containers || { echo "==> FAILED: no Docker daemon answers: packages cannot be tried without one" >&2; exit 1; }
 binary=$1
+architecture=$(dpkg --print-architecture)
 
 CARGO_DEB=3.8.0
 SUITE=bookworm
@@ -60,7 +61,7 @@ everything() {
 tools() {
     need mmdebstrap mmdebstrap
     need xz xz-utils
-    say "a minimal $SUITE with systemd"
+    [[ -f /usr/share/keyrings/debian-archive-keyring.gpg ]] || from_distribution "the keys of Debian" debian-archive-keyring
     mmdebstrap --quiet --variant=essential --include=systemd,systemd-sysv --dpkgopt=force-unsafe-io \
         --dpkgopt='path-exclude=/usr/share/locale/*' "$SUITE" "$work/root.tar"
 }
@@ -92,8 +93,13 @@ until_so "systemd has started" inside systemctl is-system-running
 say "$(inside systemctl --version | head -n 1) is the first process of a container"
 
 everything >"$work/before"
-inside dpkg --install "/root/debs/pilothouse_${version}-1_amd64.deb" >"$work/install.log" 2>&1 || { cat "$work/install.log"; exit 1; }
+inside dpkg --install "/root/debs/pilothouse_${version}-1_$architecture.deb" >"$work/install.log" 2>&1 || { cat "$work/install.log"; exit 1; }
 grep -q 'nothing is started yet' "$work/install.log" || fail "the installation does not say what comes next"
+for part in man/man1/pilothouse.1.gz man/man1/pilothouse-cluster-status.1.gz bash-completion/completions/pilothouse \
+    zsh/vendor-completions/_pilothouse fish/vendor_completions.d/pilothouse.fish doc/pilothouse/copyright \
+    doc/pilothouse/licences/THIRD-PARTY.txt doc/pilothouse/examples/controller.toml; do
+    inside test -s "/usr/share/$part" || fail "the package has no /usr/share/$part"
+done
 units=(/usr/lib/systemd/system/pilothouse-{controller,router}.service)
 inside systemd-analyze verify --man=no "${units[@]}" || fail "systemd does not understand the units"
 for unit in controller router; do
@@ -152,7 +158,7 @@ until_so "the router holds the list again" status_is router 'list 1.1 from contr
 say "both were stopped in their tracks, and started again by the watchdog"
 
 pids=$(property controller MainPID)-$(property router MainPID)
-inside dpkg --install "/root/debs/pilothouse_${version}-2_amd64.deb" >"$work/upgrade.log" 2>&1 || { cat "$work/upgrade.log"; exit 1; }
+inside dpkg --install "/root/debs/pilothouse_${version}-2_$architecture.deb" >"$work/upgrade.log" 2>&1 || { cat "$work/upgrade.log"; exit 1; }
 [[ $(property controller MainPID)-$(property router MainPID) == "$pids" ]] || fail "an upgrade restarts what runs"
 grep -q "still runs version ${version}-1" "$work/upgrade.log" || fail "the upgrade does not say what still runs"
 inside systemctl restart pilothouse-controller pilothouse-router

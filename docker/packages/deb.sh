@@ -9,14 +9,11 @@ binary=$(realpath -e "$1")
 mkdir -p "$2"
 out=$(realpath -e "$2")
 cd "$(dirname "$0")/../.."
+source docker/packages/epoch.sh
 
-if readelf --program-headers "$binary" | grep -q INTERP; then
-    echo "error: $binary is not static: it would need the C library of the host that built it" >&2
-    echo "hint: build it with RUSTFLAGS='-C target-feature=+crt-static' and an explicit --target" >&2
-    exit 1
-fi
+# It has to be static.
+BINARY=$binary docker/packages/binary.sh >/dev/null
 cargo deb --version >/dev/null 2>&1 || { echo "error: cargo-deb is missing: cargo install --locked cargo-deb" >&2; exit 1; }
-export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 crate_version=$(sed -n '0,/^version = "\(.*\)"/s//\1/p' Cargo.toml)
 version=${DEB_VERSION:-$crate_version-1}
 
