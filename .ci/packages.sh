@@ -49,6 +49,7 @@ until_so() {
     done
 }
 property() { inside systemctl show --property "$2" --value "pilothouse-$1"; }
+# shellcheck disable=SC2053 # a pattern is meant
 status_is() { [[ $(property "$1" StatusText) == $2 ]]; }
 restarted() { [[ $(property "$1" NRestarts) == "$2" && $(property "$1" ActiveState) == active ]]; }
 # Everything on the disk of the machine but what is not the package's: logs, and what dpkg and this script write.
