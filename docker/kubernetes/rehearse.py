@@ -96,7 +96,7 @@ class Rehearsal:
     # The acts.
 
     def form(self):
-        say("1/6 README.md, install: three controllers are made, named, and form a cluster")
+        say("1/7 README.md, install: three controllers are made, named, and form a cluster")
         self.follow("install")
         until("three controllers are ready", self.all_ready(PODS))
         for pod in PODS:
@@ -105,7 +105,7 @@ class Rehearsal:
         say("        all are alive and ready by their own probes")
 
     def enroll(self):
-        say("2/6 README.md, routers: a router on each of two nodes")
+        say("2/7 README.md, routers: a router on each of two nodes")
         code, why = self.cluster.start(NODES[0])
         assert code == 1 and "cannot read the token" in why, f"without a token it ended with {code}: {why}"
         say(f"        without a token: {why.splitlines()[0]}")
@@ -118,7 +118,7 @@ class Rehearsal:
         say("        both are ready; their data plane reads controllers 1, 2 and 3")
 
     def reboot(self):
-        say("3/6 every controller is gone, and a node restarts: its router does too, from its own list")
+        say("3/7 every controller is gone, and a node restarts: its router does too, from its own list")
         for pod in PODS:
             took, code = self.cluster.delete(pod)
             assert code == 0 and took < 10, f"{pod} ended with {code} after {took:.1f} s"
@@ -133,7 +133,7 @@ class Rehearsal:
         say("        it was ready without a token and without a controller; these are back")
 
     def renew(self):
-        say("4/6 README.md, renewing: new certificates, and one restart after the other")
+        say("4/7 README.md, renewing: new certificates, and one restart after the other")
         before = {pod: self.cluster.certificate(pod) for pod in PODS}
         assert before == {pod: self.issued(pod) for pod in PODS}, "they show other certificates than their Secrets'"
         self.follow("renew")
@@ -146,8 +146,24 @@ class Rehearsal:
     def issued(self, pod):
         return (self.cluster.secret("pilothouse", pod) / "certificate.pem").read_text().split("-----END")[0]
 
+    def mistake(self):
+        say("5/7 pilothouse-1 is given what belongs to pilothouse-2: it does not start, and touches nothing")
+        own, other = (self.cluster.secret("pilothouse", pod) for pod in PODS[1:])
+        kept = shutil.copytree(own, self.folder / "kept")
+        shutil.copytree(other, own, dirs_exist_ok=True)
+        self.cluster.delete("pilothouse-1")
+        self.cluster.start("pilothouse-1")
+        until("it has ended", lambda: not self.cluster.running("pilothouse-1"))
+        why = docker("logs", self.cluster.container("pilothouse-1")).stderr.strip()
+        assert "give it the certificate of its own id" in why, why
+        docker("rm", self.cluster.container("pilothouse-1"))
+        shutil.copytree(kept, own, dirs_exist_ok=True)
+        self.cluster.start("pilothouse-1")
+        until("three controllers are ready", self.all_ready(PODS))
+        say(f"        {why.splitlines()[-1][:120]}")
+
     def lose(self):
-        say("5/6 the volume of pilothouse-0 is lost; the pod comes back as it was, and is not let in")
+        say("6/7 the volume of pilothouse-0 is lost; the pod comes back as it was, and is not let in")
         self.cluster.delete("pilothouse-0")
         shutil.rmtree(self.cluster.folder / "claims" / "data-pilothouse-0")
         self.cluster.start("pilothouse-0")
@@ -167,7 +183,7 @@ class Rehearsal:
         say(f"        alive and not ready for {WATCHED_S} s; writes went on; it says: {why}")
 
     def replace(self):
-        say("6/6 README.md, a volume is lost: the pod joins again under a new id")
+        say("7/7 README.md, a volume is lost: the pod joins again under a new id")
         self.follow("lost")
         until("three controllers are ready", self.all_ready(PODS))
         members = {m["id"]: (m["name"], m["role"]) for m in self.status()["members"]}
@@ -257,7 +273,7 @@ def main():
     try:
         docker("network", "create", "--label", cluster.label, cluster.network)
         rehearsal = Rehearsal(folder, sys.argv[1], shutil.which(os.environ.get("KUBECTL", "kubectl")))
-        for act in ("form", "enroll", "reboot", "renew", "lose", "replace"):
+        for act in ("form", "enroll", "reboot", "renew", "mistake", "lose", "replace"):
             getattr(rehearsal, act)()
     except BaseException:
         for name in PODS + NODES:
