@@ -135,7 +135,12 @@ class Node:
         if volume is None:
             return ["--volume", f"{self.claim(mount['name'], pod, group)}:{target}"]
         if "emptyDir" in volume:
-            return ["--tmpfs", f"{mount['mountPath']}:mode=2777,gid={group},size={volume['emptyDir']['sizeLimit'][:-1]}"]
+            # Mounted over what the image has there, with a mode of its own: a tmpfs of Docker's would take the image's.
+            source = self.folder / "empty" / f"{pod.name}-{volume['name']}-{time.monotonic_ns()}"
+            source.mkdir(parents=True)
+            os.chown(source, 0, group)
+            source.chmod(0o2777)
+            return ["--volume", f"{source}:{target}"]
         if "hostPath" in volume:
             source = self.folder / "nodes" / node / volume["hostPath"]["path"].lstrip("/")
             source.mkdir(parents=True, exist_ok=True)
