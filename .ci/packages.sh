@@ -98,7 +98,7 @@ inside dpkg --install "/root/debs/pilothouse_${version}-1_$architecture.deb" >"$
 grep -q 'nothing is started yet' "$work/install.log" || fail "the installation does not say what comes next"
 for part in man/man1/pilothouse.1.gz man/man1/pilothouse-cluster-status.1.gz bash-completion/completions/pilothouse \
     zsh/vendor-completions/_pilothouse fish/vendor_completions.d/pilothouse.fish doc/pilothouse/copyright \
-    doc/pilothouse/licences/THIRD-PARTY.txt doc/pilothouse/examples/controller.toml; do
+    doc/pilothouse/changelog.Debian.gz doc/pilothouse/licences/THIRD-PARTY.txt doc/pilothouse/examples/controller.toml; do
     inside test -s "/usr/share/$part" || fail "the package has no /usr/share/$part"
 done
 units=(/usr/lib/systemd/system/pilothouse-{controller,router}.service)

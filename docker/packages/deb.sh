@@ -52,6 +52,6 @@ END
 find "$stage" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 
 # Nothing is built or looked up here: assets alone.
-cargo deb --quiet --no-build --no-strip --compress-system --deb-version "$version" --output "$out/"
+cargo deb --quiet --no-build --no-strip --compress-system --deb-version "$version" --output "$out/" >/dev/null
 rm -rf "$stage"
 ls "$out/pilothouse_${version}_"*.deb
