@@ -21,7 +21,7 @@
 //! | [`controller`] | the controller daemon: store -> raft -> services -> drain |
 //! | [`router`] | the router agent: sessions, the keeper of the list, generations on disk |
 //! | [`conformance`] | a hostile controller that tries routers; its own server, known to the command line only |
-//! | [`ops`] | HTTP, metrics, events, alarms |
+//! | [`ops`] | HTTP, metrics, events, alarms, liveness and what a service manager is told |
 //! | [`cli`] | commands and their rendering |
 //! | [`proto`] | generated messages; nothing by hand |
 //!
