@@ -136,9 +136,14 @@ async fn what_is_worth_nothing_is_refused_without_a_log_entry_and_the_real_reaso
     let cluster = Cluster::with(3, Parts { raft: Seams { clock, ..parts.raft.clone() }, ..parts }).await;
     let seat = &cluster.seats[cluster.follower().await];
     let token = create(seat, "edge-7", HOUR_MS).await.unwrap();
-    let announced = |state: &pilothouse::domain::state::ClusterState| state.announcements.len();
+    // A follower applies what its leader has acknowledged a moment later.
+    let looked = |seat: &Seat| seat.running().backend().node().read(|state| (state.applied, state.announcements.len()));
+    let settled = async || {
+        let first = looked(&cluster.seats[0]);
+        (first.1 == 3 && cluster.seats.iter().all(|seat| looked(seat) == first)).then_some(())
+    };
+    eventually("all have announced themselves, and have applied the same", settled).await;
     let node = seat.running().backend().node().clone();
-    eventually("all have announced themselves", async || (node.read(announced) == 3).then_some(())).await;
     let before = node.read(|state| state.applied.unwrap());
 
     let sound = || application(&token, "key one");
