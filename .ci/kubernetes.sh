@@ -4,6 +4,7 @@
 # image of its own (docker/build.sh), and leaves nothing behind.
 
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE=1
 cd "$(dirname "$0")/.."
 
 # What renders when no kubectl is here that knows Kustomize well: Debian's is of 2021.
@@ -37,6 +38,6 @@ if [[ ${2:-} == rehearse ]]; then
     docker/build.sh "$image"
     as_root=()
     # Files of a Secret belong to root and the pod's group.
-    ((EUID == 0)) || as_root=(sudo -n --preserve-env=KUBECTL)
+    ((EUID == 0)) || as_root=(sudo -n "--preserve-env=KUBECTL,PYTHONDONTWRITEBYTECODE")
     "${as_root[@]}" "$python" docker/kubernetes/rehearse.py "$image"
 fi

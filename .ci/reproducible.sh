@@ -16,6 +16,10 @@ made_in() {
     local place=$folder/$1
     mkdir -p "$place/cargo/registry"
     cp -r "$registry/index" "$registry/cache" "$place/cargo/registry/"
+    # Where a mirror is configured, crates come from there.
+    for file in config config.toml; do
+        [[ ! -f $registry/../$file ]] || cp "$registry/../$file" "$place/cargo/"
+    done
     git clone --quiet . "$place/source"
     CARGO_HOME=$place/cargo CARGO_NET_OFFLINE=true "$place/source/docker/packages/archive.sh" "$place/out"
 }

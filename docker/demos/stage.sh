@@ -123,8 +123,9 @@ cleanup() {
     if ((status != 0)); then
         compose --profile hostile logs --no-color --tail 15 >&2 2>&1 || true
     fi
-    # What runs beside: loops of this script, and containers that Compose does not know.
-    jobs -p | xargs --no-run-if-empty kill 2>/dev/null || true
+    # What runs beside: loops of this script end at their file, and then there are no containers that Compose does not know.
+    touch "$SCRATCH/end"
+    wait
     docker ps -aq --filter "label=pilothouse.demo=$PROJECT" | xargs --no-run-if-empty docker rm --force >/dev/null 2>&1 || true
     compose --profile hostile down --volumes --remove-orphans --timeout 10 >/dev/null 2>&1 || true
     for image in $BUILT; do docker image rm "$image" >/dev/null 2>&1 || true; done

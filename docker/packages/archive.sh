@@ -7,6 +7,7 @@
 # commit. SOURCE_DATE_EPOCH=SECONDS takes another time, as sources without git need.
 
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE=1
 umask 022
 mkdir -p "${1:-$(dirname "$0")/../../target/packages}"
 out=$(realpath -e "${1:-$(dirname "$0")/../../target/packages}")
@@ -40,5 +41,5 @@ fi
 tar --create --directory "$staging" --format=ustar --sort=name --mtime="@$SOURCE_DATE_EPOCH" \
     --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' "$name" | gzip -9 --no-name >"$staging/$name.tar.gz"
 mv "$staging/$name.tar.gz" "$out/"
-(cd "$out" && sha256sum "$name.tar.gz" >SHA256SUMS)
+(cd "$out" && sha256sum "pilothouse-$version"-*.tar.gz >SHA256SUMS)
 echo "$out/$name.tar.gz"

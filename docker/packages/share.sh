@@ -8,6 +8,7 @@
 # Needs the toolchain that built the binary, with the sources of the crates, and Python.
 
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE=1
 (($# == 2)) || { echo "usage: docker/packages/share.sh BINARY OUT" >&2; exit 2; }
 binary=$(realpath -e "$1")
 mkdir -p "$2"

@@ -1,4 +1,5 @@
-//! What operators and their tools look at: events, alarms, metrics, HTTP, the service manager. It does not know controllers or routers.
+//! What operators and their tools look at: events, alarms, metrics, HTTP, the service manager. It does not know controllers
+//! or routers.
 
 pub mod alerts;
 pub mod check;

@@ -310,13 +310,17 @@ impl Node {
     }
 
     /// Whether Raft's core and the flusher of the log come to answer: both do, unless they are stuck. A blank node has no
-    /// core yet.
+    /// core yet. The state machine is not asked: the core waits for it once its queue is full.
     pub async fn answers(&self) -> bool {
-        let core = match self.life.raft() {
-            Some(raft) => raft.with_raft_state(|_| ()).await.is_ok(),
-            None => true,
+        let flusher = self.life.directory.flusher();
+        let core = async {
+            match self.life.raft() {
+                Some(raft) => raft.with_raft_state(|_| ()).await.is_ok(),
+                None => true,
+            }
         };
-        core && self.life.directory.flusher().answers().await
+        let (core, log) = tokio::join!(core, flusher.answers());
+        core && log
     }
 
     /// Waits until Raft stops by itself: the process has to end then. Never returns for a node that was shut down.

@@ -208,13 +208,14 @@ impl Syncer {
                     Request::Purge => purging = true,
                 }
             }
-            if !waiting.is_empty() {
-                self.sync_for(waiting);
-                purging = purging && self.purge_step();
-            }
+            // Before the sync: that it came here is the answer, and one that waited for two syncs would be silence.
             for reply in asked {
                 // Whoever asked may have given up.
                 let _ = reply.send(());
+            }
+            if !waiting.is_empty() {
+                self.sync_for(waiting);
+                purging = purging && self.purge_step();
             }
         }
     }

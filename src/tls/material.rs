@@ -67,7 +67,7 @@ pub enum MaterialError {
         source: io::Error,
     },
     /// Others can read a key.
-    #[error("{} can be read by others (mode {mode:o}): chmod 600 it", path.display())]
+    #[error("{} can be read by others (mode {mode:o}): chmod 600 it, or 640 if it is root's and read by its group", path.display())]
     OpenKey {
         /// Which one.
         path: PathBuf,

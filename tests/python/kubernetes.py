@@ -99,7 +99,7 @@ BROKEN = [
     ("availability", lambda m: put(spec(m, "PodDisruptionBudget"), "maxUnavailable", 2)),
     ("availability", lambda m: put(spec(m, "StatefulSet")["persistentVolumeClaimRetentionPolicy"], "whenScaled", "Delete")),
     ("probes", lambda m: put(controller(m)["livenessProbe"]["httpGet"], "path", "/readyz")),
-    ("probes", lambda m: put(router(m)["containers"][0], "livenessProbe", {"exec": {"command": ["/pilothouse", "health"]}})),
+    ("probes", lambda m: put(router(m)["containers"][0]["livenessProbe"]["exec"], "command", ["/pilothouse", "health"])),
     ("probes", lambda m: put(pods(m), "terminationGracePeriodSeconds", 5)),
     ("router_files", lambda m: router(m)["initContainers"][1]["args"].remove("--if-needed")),
     ("router_files", lambda m: put(variable(router(m)["containers"][0], "PILOTHOUSE_TLS__DIR"), "value", "/tls")),

@@ -23,6 +23,9 @@ pub struct Health {
     /// Whoever signed its certificate, PEM, which has to name HOST: for --url https://
     #[arg(long, value_name = "FILE", requires = "url")]
     pub ca: Option<PathBuf>,
+    /// Ask whether it still makes progress (/livez) and not whether it is ready: what fails this has to be restarted
+    #[arg(long)]
+    pub alive: bool,
     /// Give up after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = ANSWER_SECONDS)]
     pub timeout: NonZeroU32,

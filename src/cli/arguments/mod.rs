@@ -73,7 +73,8 @@ pub enum Command {
     Pki(PkiCommand),
     /// Ask a controller or router on this host whether it is ready
     ///
-    /// For health checks of containers and supervisors: exit code 0 when `/readyz` says so, else 1 with the reason. It finds
+    /// For health checks of containers and supervisors: exit code 0 when `/readyz`, or with --alive `/livez`, says so, else 1
+    /// with the reason. It finds
     /// the daemon by the configuration that the daemon was started with, and verifies a controller by that one's own files.
     Health(Health),
     /// Try how routers behave when a controller misbehaves

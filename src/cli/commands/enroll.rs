@@ -88,7 +88,7 @@ pub(super) async fn enroll(asked: &RouterEnroll, console: Console) -> Result<Exi
 
 /// Whether a router's certificate is there. One that has ended counts too: its router has a list that it can start from.
 fn enrolled_before(asked: &RouterEnroll, console: Console) -> Result<bool, Failure> {
-    let tls_dir = places(asked)?.tls_dir;
+    let Places { tls_dir, config, .. } = places(asked)?;
     let path = identity::certificate(&tls_dir);
     let owner = match identity::holder(&tls_dir).map_err(Failure::of)? {
         None => return Ok(false),
@@ -101,6 +101,9 @@ fn enrolled_before(asked: &RouterEnroll, console: Console) -> Result<bool, Failu
     let until = until(&path)?;
     let end = if until > now() { "good until" } else { "and was good until" };
     console.note(&format!("{} is there already: {owner}, {end} {}; nothing is asked", path.display(), instant(until)));
+    if !config.exists() {
+        console.note(&format!("{} is missing: write it, or leave it out if variables say the same", config.display()));
+    }
     if until <= now() {
         console.note("controllers refuse it: enroll this router again, with another --tls-dir and a new token");
     }

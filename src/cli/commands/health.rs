@@ -1,4 +1,5 @@
-//! `health`: a daemon's own `/readyz`, asked as its configuration says where it listens. What ready means is the daemon's.
+//! `health`: a daemon's own `/readyz` or `/livez`, asked where its configuration says that it listens. What ready and
+//! alive mean is the daemon's.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,11 +22,13 @@ use crate::router::config::{HttpListen, RouterFile};
 use crate::tls::{TlsConfig, web};
 
 /// What is asked.
-const PATH: &str = "/readyz";
-/// The answer of a daemon that is ready.
-const READY: u16 = 200;
+const READINESS: &str = "/readyz";
+/// What is asked with `--alive`.
+const LIVENESS: &str = "/livez";
+/// The answer of a daemon that is.
+const YES: u16 = 200;
 /// The answer of one that is not, with a line for each check.
-const NOT_READY: u16 = 503;
+const NO: u16 = 503;
 /// What a request over a local socket names as its host: nobody looks at it.
 const LOCAL: &str = "localhost";
 
@@ -77,29 +80,32 @@ impl Place {
 
 pub(super) async fn ask(asked: &Health, console: Console) -> Result<ExitStatus, Failure> {
     let place = place(asked)?;
+    let path = if asked.alive { LIVENESS } else { READINESS };
     let deadline = Duration::from_secs(u64::from(asked.timeout.get()));
-    let (status, body) = tokio::time::timeout(deadline, probe(&place)).await.unwrap_or_else(|_| {
+    let (status, body) = tokio::time::timeout(deadline, probe(&place, path)).await.unwrap_or_else(|_| {
         Err(Failure::new(format!("{} did not answer within {} s", place.name(), deadline.as_secs()))
             .hint("see the daemon's log; --timeout gives it more time"))
     })?;
-    judge(&place.name(), status, &body)?;
+    judge(&place.name(), path, status, &body)?;
     console.data(&body)?;
     Ok(ExitStatus::Done)
 }
 
-async fn probe(place: &Place) -> Result<(u16, String), Failure> {
+async fn probe(place: &Place, path: &str) -> Result<(u16, String), Failure> {
     let stream = place.connect().await?;
-    let answer = http_get::get(stream, &place.host(), PATH).await;
+    let answer = http_get::get(stream, &place.host(), path).await;
     answer.map_err(|why| Failure::from(why).doing(format!("{} broke off", place.name())).hint("see the daemon's log"))
 }
 
-/// Whether an answer means ready.
-fn judge(name: &str, status: u16, body: &str) -> Result<(), Failure> {
+/// Whether an answer means yes.
+fn judge(name: &str, path: &str, status: u16, body: &str) -> Result<(), Failure> {
     match status {
-        READY => Ok(()),
-        NOT_READY => Err(Failure::new(format!("{name} is not ready\n{}", body.trim_end()))
+        YES => Ok(()),
+        NO if path == LIVENESS => Err(Failure::new(format!("{name} is not alive\n{}", body.trim_end()))
+            .hint("its log may say where it is stuck; restart it")),
+        NO => Err(Failure::new(format!("{name} is not ready\n{}", body.trim_end()))
             .hint("each check that failed says why; those of a controller that just started pass within seconds")),
-        other => Err(Failure::new(format!("{name} answered {PATH} with {other}"))
+        other => Err(Failure::new(format!("{name} answered {path} with {other}"))
             .hint("is that the HTTP port of a controller or router? listen.http and http name it")),
     }
 }
@@ -199,7 +205,13 @@ mod tests {
     fn a_url_over_tls_needs_somebody_to_trust_and_plain_text_nobody() {
         let find = |url: &str, ca: Option<&str>| {
             let timeout = std::num::NonZeroU32::MIN;
-            shown(place(&Health { config: None, url: Some(url.parse().unwrap()), ca: ca.map(Into::into), timeout }))
+            shown(place(&Health {
+                config: None,
+                url: Some(url.parse().unwrap()),
+                ca: ca.map(Into::into),
+                alive: false,
+                timeout,
+            }))
         };
         assert_eq!(find("http://a:1", None), "http://a:1");
         assert_eq!(find("https://a:1", Some("ca.pem")), "https://a:1");
@@ -209,9 +221,13 @@ mod tests {
 
     #[test]
     fn only_200_is_ready_and_what_failed_is_said() {
-        assert!(judge("a", 200, "ready\n").is_ok());
-        let failure = judge("http://a:1", 503, "[-] list failed: none\n").unwrap_err().rendered(str::to_owned);
+        assert!(judge("a", READINESS, 200, "ready\n").is_ok());
+        assert!(judge("a", LIVENESS, 200, "").is_ok());
+        let failure = judge("a", LIVENESS, 503, "[-] progress\n").unwrap_err().rendered(str::to_owned);
+        assert!(failure.contains("a is not alive\n[-] progress\nhint: "), "{failure}");
+        let failure =
+            judge("http://a:1", READINESS, 503, "[-] list failed: none\n").unwrap_err().rendered(str::to_owned);
         assert!(failure.contains("http://a:1 is not ready\n[-] list failed: none\nhint: "), "{failure}");
-        assert!(judge("a", 404, "").is_err());
+        assert!(judge("a", READINESS, 404, "").is_err());
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn prepare(asked: &RouterPrepare, console: Console) -> Result<ExitSta
     Ok(ExitStatus::Done)
 }
 
-/// Whether it had to be given away. A link is never followed: it could lead to what root alone may change.
+/// Whether it had to be given away. A link in its place is not followed: it could lead to what root alone may change.
+/// Whoever owns the folders above it is trusted.
 fn give(directory: &Path, to: Owner) -> io::Result<bool> {
     let Owner { uid, gid } = to;
     match fs::symlink_metadata(directory) {

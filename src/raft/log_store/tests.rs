@@ -132,6 +132,8 @@ async fn a_flusher_that_waits_for_the_disk_does_not_answer() {
     let syncs = flusher.counts().syncs();
     let held = log.gate.lock().unwrap();
     store.append([entry(0)], IOFlushed::noop()).await.unwrap();
+    // One that comes together with what has to be synced is answered before that; the next one has to wait.
+    let _ = tokio::time::timeout(Duration::from_millis(100), flusher.answers()).await;
     let mut asked = Box::pin(flusher.answers());
     assert!(tokio::time::timeout(Duration::from_millis(100), &mut asked).await.is_err(), "it answered while it waits");
     drop(held);
