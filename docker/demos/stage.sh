@@ -102,8 +102,8 @@ healthy() { [[ $(docker inspect --format '{{.State.Health.Status}}' "${ID[$1]}")
 # cluster ARGUMENTS...: a command of an operator, whose outcome is told.
 cluster() {
     local told
-    told=$(in_container "${ID[controller-$asked]}" cluster "$@" 2>&1) || fail "cluster $*: $told"
-    say "    $(grep -m 1 '^controller' <<<"$told")"
+    told=$(in_container "${ID[controller-$asked]}" cluster "$@" 2>"$SCRATCH/why") || fail "cluster $*: $(cat "$SCRATCH/why")"
+    say "    $(head -n 1 <<<"$told")"
 }
 running() { [[ $(docker inspect --format '{{.State.Running}}' "${ID[$1]}") == true ]]; }
 # gone SERVICE: its container, for good. Its volume stays.
