@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 unset BINARY CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR RUSTFLAGS SOURCE_DATE_EPOCH
+# Commits may come while it runs.
+commit=$(git rev-parse HEAD)
 registry=${CARGO_HOME:-$HOME/.cargo}/registry
 cargo fetch --locked
 
@@ -20,7 +22,8 @@ made_in() {
     for file in config config.toml; do
         [[ ! -f $registry/../$file ]] || cp "$registry/../$file" "$place/cargo/"
     done
-    git clone --quiet . "$place/source"
+    git clone --quiet --no-checkout . "$place/source"
+    git -C "$place/source" checkout --quiet "$commit"
     CARGO_HOME=$place/cargo CARGO_NET_OFFLINE=true "$place/source/docker/packages/archive.sh" "$place/out"
 }
 
@@ -33,7 +36,7 @@ if ! cmp "$one" "$two"; then
     diff --recursive --brief "$folder/one" "$folder/two" || true
     # What is usually behind it: somebody's folder in the binary.
     diff <(strings "$folder"/one/*/pilothouse) <(strings "$folder"/two/*/pilothouse) | head -20 || true
-    echo "==> FAILED: two builds of $(git rev-parse --short HEAD) are not the same" >&2
+    echo "==> FAILED: two builds of $commit are not the same" >&2
     exit 1
 fi
 sha256sum "$one" | sed "s|  .*/|  |"
