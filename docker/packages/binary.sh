@@ -11,6 +11,11 @@ if [[ -z ${BINARY:-} ]]; then
     cargo build --locked --release --bin pilothouse >&2
     BINARY=${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/release/pilothouse
 fi
+if [[ ! -f $BINARY ]]; then
+    echo "error: there is no binary $BINARY" >&2
+    echo "hint: leave BINARY out, and one is built; or name one that is there" >&2
+    exit 1
+fi
 # What is not static starts nowhere but on a host that has its libraries.
 if [[ $(readelf --program-headers "$BINARY") == *INTERP* ]]; then
     echo "error: $BINARY is not static" >&2

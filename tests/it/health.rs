@@ -87,6 +87,8 @@ async fn a_router_without_a_list_is_not_healthy_and_says_why() {
         expect(right, || answer.err)
     })
     .await;
+    let alive = health(&["--config", &config, "--alive"]).await;
+    assert_eq!(alive.code, 0, "nothing is stuck, and a restart would bring no list: {}", alive.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
