@@ -120,7 +120,8 @@ write() {
 cleanup() {
     local status=$?
     trap - EXIT INT TERM
-    if ((status != 0)); then
+    # Whoever ended it knows why.
+    if ((status != 0 && status != 130 && status != 143)); then
         compose --profile hostile logs --no-color --tail 15 >&2 2>&1 || true
     fi
     # What runs beside: loops of this script end at their file, and then there are no containers that Compose does not know.
