@@ -94,7 +94,7 @@ container=$(docker run --detach --network none --cap-add SYS_ADMIN --security-op
     --security-opt apparmor=unconfined --cgroupns host --volume /sys/fs/cgroup:/sys/fs/cgroup --tmpfs /run --tmpfs /tmp \
     --env container=docker --volume "$work/debs:/root/debs:ro" "$image" /sbin/init)
 until_so "systemd has started" booted
-say "$(inside systemctl --version | head -n 1) is the first process of a container"
+say "$(inside systemctl --version | sed -n 1p) is the first process of a container"
 
 everything >"$work/before"
 inside dpkg --install "/root/debs/pilothouse_${version}-1_$architecture.deb" >"$work/install.log" 2>&1 || { cat "$work/install.log"; exit 1; }
@@ -149,7 +149,8 @@ until_so "the data plane's file is there, for everybody" \
     inside setpriv --reuid nobody --regid nogroup --clear-groups cat /run/pilothouse-router/controllers.json
 until_so "the router's command runs as the router" inside grep -qx pilothouse-router /run/pilothouse-router/ran
 until_so "what it may not do is said" inside bash -c '
-    journalctl -u pilothouse-router | grep -q "Read-only file system" && journalctl -u pilothouse-router | grep -q "output.on_change failed"'
+    told=$(journalctl -u pilothouse-router)
+    [[ $told == *"Read-only file system"* && $told == *"output.on_change failed"* ]]'
 say "both serve, and say so"
 
 inside systemctl kill --signal STOP --kill-who main pilothouse-controller pilothouse-router

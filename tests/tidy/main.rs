@@ -8,6 +8,7 @@ mod exceptions;
 mod readme;
 mod rules;
 mod samples;
+mod scripts;
 mod source;
 mod wire;
 

@@ -72,12 +72,25 @@ pub(crate) fn all() -> Vec<Source> {
     for folder in ["src", "tests", "proto"] {
         collect(&root().join(folder), &mut paths);
     }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     paths.sort();
-    let read = |path: &PathBuf| {
-        let text = fs::read_to_string(path).unwrap();
-        Source::new(path.strip_prefix(root()).unwrap().to_str().unwrap(), &text)
-    };
-    paths.iter().map(read).collect()
+    paths.iter().map(|path| read(path)).collect()
+}
+
+/// Files of these folders that are text, and of which `wanted` is true, in order of their paths.
+pub(crate) fn texts(folders: &[&str], wanted: fn(&str) -> bool) -> Vec<Source> {
+    let mut paths = Vec::new();
+    for folder in folders {
+        collect(&root().join(folder), &mut paths);
+    }
+    paths.retain(|path| fs::read_to_string(path).is_ok_and(|text| wanted(&text)));
+    paths.sort();
+    paths.iter().map(|path| read(path)).collect()
+}
+
+fn read(path: &Path) -> Source {
+    let text = fs::read_to_string(path).unwrap();
+    Source::new(path.strip_prefix(root()).unwrap().to_str().unwrap(), &text)
 }
 
 /// A file of the project that is not Rust.
@@ -94,7 +107,7 @@ fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else {
             into.push(path);
         }
     }
