@@ -4,6 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::format::{Assignment, MARKER_BYTES_MAX, Marker};
 use super::sled_log::DISK_RESERVE_BYTES;
@@ -12,6 +14,11 @@ use crate::domain::ids::{ClusterId, ControllerId, Incarnation};
 
 const MARKER_FILE: &str = "FORMAT";
 const LOCK_FILE: &str = "LOCK";
+/// Whoever still holds the lock after this time uses the directory. A process that was just forked holds what its parent had
+/// open until it runs something else: the lock of one that ended a moment ago may outlive it that long.
+const LOCK_WITHIN: Duration = Duration::from_millis(500);
+/// Between two attempts to get it.
+const LOCK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 const LOG_DIRECTORY: &str = "log";
 const SNAPSHOT_DIRECTORY: &str = "snapshots";
 
@@ -167,10 +174,14 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(failed(directory, "open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: directory.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(failed(directory, "lock", &path)(source)),
+    let deadline = Instant::now() + LOCK_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_AGAIN_AFTER),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: directory.to_path_buf() }),
+            Err(TryLockError::Error(source)) => return Err(failed(directory, "lock", &path)(source)),
+        }
     }
 }
 

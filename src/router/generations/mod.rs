@@ -24,6 +24,8 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use disk::{Disk, HostDisk};
 pub use frame::Unusable;
@@ -36,6 +38,11 @@ use record::Record;
 use rejected::Aside;
 
 const LOCK: &str = "lock";
+/// Whoever still holds the lock after this time uses the directory. A process that was just forked holds what its parent had
+/// open until it runs something else: the lock of one that ended a moment ago may outlive it that long.
+const LOCK_WITHIN: Duration = Duration::from_millis(500);
+/// Between two attempts to get it.
+const LOCK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 const CURRENT: &str = "list.current";
 const PREVIOUS: &str = "list.previous";
 const FLOOR: &str = "floor";
@@ -254,10 +261,14 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let read_only = |source| OpenError::ReadOnly { path: dir.into(), source };
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(read_only)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(source)) => return Err(read_only(source)),
-        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: dir.into(), holder: holder(&path) }),
+    let deadline = Instant::now() + LOCK_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(source)) => return Err(read_only(source)),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_AGAIN_AFTER),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: dir.into(), holder: holder(&path) }),
+        }
     }
     file.set_len(0).map_err(read_only)?;
     // For the message above only; the lock itself is the system's.

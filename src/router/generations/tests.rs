@@ -167,6 +167,20 @@ fn a_directory_that_is_in_use_is_not_touched() {
 }
 
 #[test]
+fn a_directory_whose_lock_outlives_its_owner_for_a_moment_is_opened() {
+    let dir = saved();
+    let lock = fs::File::open(dir.path().join(LOCK)).unwrap();
+    lock.lock().unwrap();
+    let (_owner, never) = std::sync::mpsc::channel::<()>();
+    let holder = thread::spawn(move || {
+        let _ = never.recv_timeout(Duration::from_millis(100));
+        drop(lock);
+    });
+    assert!(Generations::open(dir.path(), Arc::new(HostDisk)).is_ok());
+    holder.join().unwrap();
+}
+
+#[test]
 fn a_file_left_half_written_by_a_crash_is_not_read() {
     let dir = saved();
     fs::write(dir.path().join(format!("{CURRENT}{TEMPORARY}")), b"half").unwrap();

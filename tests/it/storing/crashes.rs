@@ -11,8 +11,6 @@ use super::writer::{entry, say, start};
 
 /// How often it is killed.
 const KILLS: usize = 200;
-/// How often it is started for one life at most.
-const STARTS_MAX: usize = 20;
 /// Longest life of the process after its first acknowledgement, in milliseconds.
 const LIFE_MS_MAX: u64 = 40;
 
@@ -64,24 +62,17 @@ fn nothing_that_was_acknowledged_is_missing_after_200_kills() {
     say(&format!("{KILLS} kills, {count} acknowledgements, the last entry is {last}: nothing is missing"));
 }
 
-/// A writer that has said something. Between fork and exec of a process that another test starts, that process holds what
-/// [`check`] has just locked: then the writer is started again.
+/// A writer that has said something.
 fn begun(directory: &std::path::Path) -> (Child, impl Iterator<Item = String> + use<>, String) {
-    for _ in 0..STARTS_MAX {
-        let mut child = start("for ever", directory);
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let mut said = Vec::new();
-        let first = lines.find(|line| {
-            said.push(line.clone());
-            line.starts_with("ack")
-        });
-        if let Some(first) = first {
-            return (child, lines, first);
-        }
-        child.wait().unwrap();
-        assert!(said.iter().any(|line| line.contains("in use")), "it ended by itself: {}", said.join("\n"));
-    }
-    panic!("the data directory stays in use");
+    let mut child = start("for ever", directory);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = Vec::new();
+    let first = lines.find(|line| {
+        said.push(line.clone());
+        line.starts_with("ack")
+    });
+    let Some(first) = first else { panic!("it ended by itself: {}", said.join("\n")) };
+    (child, lines, first)
 }
 
 fn check(directory: &std::path::Path, acknowledged: &Acknowledged, kill: usize) {

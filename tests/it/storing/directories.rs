@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pilothouse::domain::controller_list::Epoch;
 use pilothouse::domain::ids::{ClusterId, ControllerId};
@@ -57,6 +58,21 @@ fn one_that_another_process_uses() {
     let folder = used();
     let _held = Directory::open(folder.path()).unwrap();
     assert!(matches!(Directory::open(folder.path()), Err(OpenError::Locked { .. })));
+}
+
+#[test]
+fn one_whose_lock_outlives_its_owner_for_a_moment_is_opened() {
+    let folder = used();
+    // What a child of the owner does between fork and exec.
+    let lock = std::fs::File::open(folder.path().join("LOCK")).unwrap();
+    lock.lock().unwrap();
+    let (_owner, never) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _ = never.recv_timeout(Duration::from_millis(100));
+        drop(lock);
+    });
+    assert!(Directory::open(folder.path()).is_ok());
+    holder.join().unwrap();
 }
 
 #[test]
