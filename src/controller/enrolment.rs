@@ -1,5 +1,5 @@
 //! Certificates for whoever has a join token: any controller with an issuer gives them, once the leader has bound the
-//! token to the key that asks.
+//! token to the key that asks. And the next one for a router that shows its present one.
 //!
 //! A token that is worth nothing, or was redeemed by the same key before, costs no log entry: the leader judges it first,
 //! after a read barrier. Repeating is safe, since a token that was redeemed by a key stays redeemable by it. What a
@@ -17,14 +17,15 @@ use super::relay;
 use crate::domain::command::{Change, Outcome};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{RouterId, TokenId};
+use crate::domain::pace::TooOften;
 use crate::domain::principal::{RoleKind, TrustDomain};
 use crate::domain::retry::{Backoff, delay};
 use crate::domain::token::{Redeemed, Redemption, Token, TokenRefusal};
 use crate::ops::events::Event;
 use crate::proto::admin;
-use crate::proto::enrolment::{EnrollResponse, TrustResponse};
-use crate::rpc::control_plane::AdminError;
-use crate::rpc::enrolment_service::{Application, EnrolmentError, EnrolmentPlane};
+use crate::proto::enrolment::{EnrollResponse, RenewResponse, TrustResponse};
+use crate::rpc::control_plane::{AdminError, NotServing};
+use crate::rpc::enrolment_service::{Application, EnrolmentError, EnrolmentPlane, Renewal};
 use crate::rpc::join_token::{CONTROLLERS_IN_TOKEN_MAX, JoinToken, SECRET_BYTES, Secret};
 
 /// How long a redemption waits for a leader to confirm it: several elections long.
@@ -59,16 +60,46 @@ impl EnrolmentPlane for Backend {
         }
         answer
     }
+
+    fn renew(&self, renewal: Renewal) -> Result<RenewResponse, EnrolmentError> {
+        let router = renewal.router.clone();
+        let answer = self.renewed(renewal);
+        match &answer {
+            Ok(_) => tracing::info!(%router, "renewed a router's certificate"),
+            Err(error) => self.tell(router, error),
+        }
+        self.metrics.enrolment(answer.as_ref().map_or_else(EnrolmentError::code, |_| "renewed"));
+        answer
+    }
 }
 
 impl Backend {
+    /// The guard let no banned router come here, as far as this controller knows: it has to know what the leader does.
+    fn renewed(&self, Renewal { router, request }: Renewal) -> Result<RenewResponse, EnrolmentError> {
+        self.serves()?;
+        if self.node().hears().is_none() {
+            return Err(NotServing::NotReady.into());
+        }
+        let issuer = self.enrolling.issuer.as_ref().ok_or(EnrolmentError::NoIssuer)?;
+        self.pacing.renewal(&router).map_err(|why| EnrolmentError::TooOften {
+            what: "this router had its certificate renewed too often",
+            retry_after_ms: why.retry_after_ms,
+        })?;
+        let invalid = |reason| EnrolmentError::Invalid { what: "the certificate request", reason };
+        issuer.key_sha256(&request).map_err(invalid)?;
+        let certificate = issuer.sign(&request, &router).map_err(|reason| EnrolmentError::NotSigned { reason })?;
+        Ok(RenewResponse { certificate })
+    }
+
     async fn answer(&self, application: Application) -> Result<EnrollResponse, EnrolmentError> {
         self.serves()?;
         let issuer = self.enrolling.issuer.as_ref().ok_or(EnrolmentError::NoIssuer)?;
         let ca_controllers = self.trust()?.ca_controllers;
         let Application { token, secret, router, request } = application;
-        let too_often =
-            |why: crate::domain::pace::TooOften| EnrolmentError::TooOften { retry_after_ms: why.retry_after_ms };
+        let too_often = |why: TooOften| EnrolmentError::TooOften {
+            what: "too many attempts to enrol have failed",
+            retry_after_ms: why.retry_after_ms,
+        };
         let known = self.node().read(|state| state.tokens.contains_key(&token));
         self.pacing.enrolment(token, known).map_err(too_often)?;
         let invalid = |reason| EnrolmentError::Invalid { what: "the certificate request", reason };
@@ -96,7 +127,7 @@ impl Backend {
                 message: refusal.to_string(),
                 hint: refusal.hint(),
             }),
-            EnrolmentError::NotSigned { .. } => tracing::error!(%router, %error, "a redeemed token got no certificate"),
+            EnrolmentError::NotSigned { .. } => tracing::error!(%router, %error, "a router got no certificate"),
             error => tracing::debug!(%router, reason = error.code(), %error, "no certificate was issued"),
         }
     }

@@ -9,7 +9,9 @@ use crate::domain::pace::{Bucket, Buckets, Rate, TooOften};
 
 /// Registrations of one router: more than all its sessions need at once, then 2 a second.
 pub const REGISTRATIONS_PER_ROUTER: Rate = Rate { burst: 20, every_ms: 500 };
-/// Most routers whose registrations are remembered: twice as many as have sessions here.
+/// Renewals of one router's certificate: a few at once, for one that starts again and again, then 1 a minute.
+pub const RENEWALS_PER_ROUTER: Rate = Rate { burst: 5, every_ms: 60_000 };
+/// Most routers whose registrations and renewals are remembered: twice as many as have sessions here.
 pub const PACED_ROUTERS_MAX: usize = 32_000;
 /// Attempts with one token that may fail: 5 at once, then 5 a minute.
 pub const FAILED_ENROLMENTS_PER_TOKEN: Rate = Rate { burst: 5, every_ms: 12_000 };
@@ -25,6 +27,7 @@ pub(super) struct Pacing {
     began: Instant,
     failed: Mutex<Failed>,
     registrations: Mutex<Buckets<RouterId>>,
+    renewals: Mutex<Buckets<RouterId>>,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,7 @@ impl Default for Pacing {
             began: Instant::now(),
             failed: Mutex::new(Failed { of_token, of_unknown: Bucket::default() }),
             registrations: Mutex::new(Buckets::new(REGISTRATIONS_PER_ROUTER, PACED_ROUTERS_MAX)),
+            renewals: Mutex::new(Buckets::new(RENEWALS_PER_ROUTER, PACED_ROUTERS_MAX)),
         }
     }
 }
@@ -48,6 +52,11 @@ impl Pacing {
     /// A router came to register.
     pub(super) fn registration(&self, router: &RouterId) -> Result<(), TooOften> {
         lock(&self.registrations).take(router, self.now_ms())
+    }
+
+    /// A router came for its next certificate.
+    pub(super) fn renewal(&self, router: &RouterId) -> Result<(), TooOften> {
+        lock(&self.renewals).take(router, self.now_ms())
     }
 
     /// An attempt to enrol begins. It counts as a failed one until [`Pacing::enrolment_did_not_fail`]: else many at once
@@ -110,11 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn a_router_that_registers_too_often_holds_up_itself_alone() {
+    fn a_router_that_comes_too_often_holds_up_itself_alone() {
         let pacing = Pacing::default();
         let [one, other] = ["edge-1", "edge-2"].map(|id| RouterId::new(id).unwrap());
         let refused = (0..2 * REGISTRATIONS_PER_ROUTER.burst).filter(|_| pacing.registration(&one).is_err());
         assert!(refused.count() > 0);
         pacing.registration(&other).unwrap();
+        let refused = (0..2 * RENEWALS_PER_ROUTER.burst).filter(|_| pacing.renewal(&one).is_err());
+        assert_eq!(refused.count() as u32, RENEWALS_PER_ROUTER.burst);
+        pacing.renewal(&other).unwrap();
     }
 }

@@ -86,6 +86,7 @@ pub const TABLE: &[(&str, Access)] = &[
     ("/pilothouse.router.v1.RouterControl/Watch", Access::Router),
     ("/pilothouse.enrolment.v1.Enrolment/Trust", Access::Anyone),
     ("/pilothouse.enrolment.v1.Enrolment/Enroll", Access::Anyone),
+    ("/pilothouse.enrolment.v1.Enrolment/Renew", Access::Router),
     ("/pilothouse.peer.v1.RaftPeer/Identify", Access::Controller),
     ("/pilothouse.peer.v1.RaftPeer/Enlist", Access::Controller),
     ("/pilothouse.peer.v1.RaftPeer/Append", Access::Controller),

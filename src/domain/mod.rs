@@ -18,6 +18,7 @@
 //! | [`feature`] | what may the whole cluster write? |
 //! | [`upgrade`] | may it write more, what is in the way, and what changes for routers? |
 //! | [`agreement`] | have two controllers come to the same state? |
+//! | [`renewal`] | when does it need its next certificate? |
 //! | [`retry`] | how long until the next attempt? |
 //! | [`pace`] | how often may somebody do this? |
 
@@ -33,6 +34,7 @@ pub mod membership;
 pub mod negotiation;
 pub mod pace;
 pub mod principal;
+pub mod renewal;
 pub mod retry;
 #[doc(hidden)]
 pub mod samples;

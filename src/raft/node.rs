@@ -277,7 +277,8 @@ impl Node {
     }
 
     /// The leader that this controller hears at this moment; as a leader, itself while a majority answers.
-    pub(super) fn hears(&self) -> Option<ControllerId> {
+    #[must_use]
+    pub fn hears(&self) -> Option<ControllerId> {
         let status = self.status();
         let status = status.borrow();
         let lease = Duration::from_millis(self.settings().election_max_ms);

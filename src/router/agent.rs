@@ -18,6 +18,7 @@ use super::generations::{Disk, Generations, HostDisk, Loaded, OpenError};
 use super::instruments::Instruments;
 use super::keeper::{Keeper, Published, Pulse};
 use super::metrics::Metrics;
+use super::renewing::Renewing;
 use super::sessions::{Board, Connector, Context, Registrar, Reports, TcpConnector, Timing, description, slot};
 use super::status::AgentStatus;
 use super::{api, outputs, reach, vitals};
@@ -29,7 +30,7 @@ use crate::ops::alerts::{AlertMetrics, AlertsConfig, POST_MAX, Sink, Who};
 use crate::ops::events::Events;
 use crate::ops::{self, Liveness, Ready, Surface, Vitals};
 use crate::tls::watching::{self, CertificateMetrics};
-use crate::tls::{MaterialError, Security, web};
+use crate::tls::{MaterialError, Security, Store, web};
 
 /// Between two starts after a fault: a bug that strikes at once must not spin.
 const RESTART: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(30) };
@@ -133,6 +134,7 @@ impl Agent {
             let sink = sink(alerts, &config.id, status.clone(), events.clone(), &parts, &mut registry);
             tokio::spawn(stop.clone().run_until_cancelled_owned(sink.run()));
         }
+        let store = security.store().filter(|_| config.renew_certificate).cloned();
         let connector = parts.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector(security)));
         let reports = Arc::new(Reports::new(events.clone(), format!("router {}", config.id)));
         let (liveness, pulse) = (Liveness::of("the keeper of the list"), watch::Sender::default());
@@ -141,6 +143,9 @@ impl Agent {
             Arc::new(Life { config, parts, connector, published, instruments, reports, pulse, stop: stop.clone() });
         // The first life begins here: what was saved is known when this returns.
         let tasks = life.begin(opened).await;
+        if let Some(store) = store {
+            tokio::spawn(stop.clone().run_until_cancelled_owned(life.renewing(store).run()));
+        }
         let task = Some(tokio::spawn(life.go_on(tasks)));
         Ok(Self { lists, status, events, liveness, registry: Arc::new(registry), stop, task })
     }
@@ -335,6 +340,11 @@ impl Life {
             }
         });
         tasks
+    }
+
+    fn renewing(&self, store: Store) -> Renewing {
+        let (known, random) = (self.published.known.subscribe(), self.parts.random.clone());
+        Renewing { store, known, metrics: self.instruments.metrics.clone(), random }
     }
 
     /// Until `stop`: a task that fails ends this life, and the next one begins from disk.

@@ -43,6 +43,8 @@ pub struct RouterFile {
     pub sessions: Option<usize>,
     /// For so long without any controller, and a person is told.
     pub no_controller_after_ms: Option<u64>,
+    /// Whether it has its certificate renewed by controllers, long before it ends.
+    pub renew_certificate: Option<bool>,
     /// For people and selectors.
     pub labels: BTreeMap<String, String>,
     /// How the data plane beside it learns of the list.
@@ -80,6 +82,8 @@ pub struct RouterConfig {
     pub sessions: usize,
     /// For so long without any controller, and a person is told.
     pub no_controller_after: Duration,
+    /// Whether it has its certificate renewed by controllers.
+    pub renew_certificate: bool,
     /// For people and selectors.
     pub labels: BTreeMap<String, String>,
     /// How the data plane beside it learns of the list.

@@ -28,6 +28,11 @@ struct OutputLabel {
     output: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EffectLabel {
+    effect: &'static str,
+}
+
 /// A router's metrics. Clones share their values.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -45,6 +50,7 @@ pub struct Metrics {
     files_rejected: Family<FileLabel, Counter>,
     outputs_failed: Family<OutputLabel, Counter>,
     restarts: Counter,
+    renewals: Family<EffectLabel, Counter>,
 }
 
 impl Metrics {
@@ -68,6 +74,7 @@ impl Metrics {
         registry.register("files_rejected", "Saved files that were set aside", m.files_rejected.clone());
         registry.register("outputs_failed", "Outputs for the data plane that failed", m.outputs_failed.clone());
         registry.register("restarts", "Restarts from disk after a fault in the router's own code", m.restarts.clone());
+        registry.register("certificate_renewals", "Attempts to renew the own certificate", m.renewals.clone());
         metrics
     }
 
@@ -101,6 +108,11 @@ impl Metrics {
 
     pub(super) fn restarted(&self) {
         self.restarts.inc();
+    }
+
+    pub(super) fn renewal(&self, succeeded: bool) {
+        let effect = if succeeded { "renewed" } else { "failed" };
+        self.renewals.get_or_create(&EffectLabel { effect }).inc();
     }
 
     /// Follows a status.

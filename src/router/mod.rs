@@ -6,6 +6,7 @@
 //!   │     └── generations ── the data directory
 //!   ├── sessions ─ one active, one warm: whom to try says `candidates`, who is taken says the board
 //!   ├── outputs ── for the data plane: a JSON file, a command
+//!   ├── renewing ─ has the certificate renewed by controllers, where that is wanted
 //!   ├── reach ──── says when no controller was reachable for too long
 //!   ├── api ────── for this host: status and list over HTTP
 //!   └── vitals ─── for the service manager: one line
@@ -26,6 +27,7 @@ pub mod listen;
 pub mod metrics;
 pub mod outputs;
 mod reach;
+mod renewing;
 #[cfg(test)]
 mod samples;
 pub mod sessions;

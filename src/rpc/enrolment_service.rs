@@ -1,15 +1,20 @@
-//! How somebody without a certificate gets one: checks what comes in, and asks its [`EnrolmentPlane`].
+//! How somebody without a certificate gets one, and a router its next one: checks what comes in, and asks its
+//! [`EnrolmentPlane`].
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 
 use super::control_plane::NotServing;
+use super::guard::caller;
 use super::join_token::{SECRET_BYTES, Secret};
 use crate::domain::ids::{InvalidId, RouterId, TokenId};
+use crate::domain::principal::Role;
 use crate::domain::token::TokenRefusal;
 use crate::proto::enrolment::enrolment_server::{Enrolment, EnrolmentServer};
-use crate::proto::enrolment::{EnrollRequest, EnrollResponse, TrustRequest, TrustResponse};
+use crate::proto::enrolment::{
+    EnrollRequest, EnrollResponse, RenewRequest, RenewResponse, TrustRequest, TrustResponse,
+};
 
 /// Largest certificate request, in bytes: a large RSA key has a request of about 2 KiB.
 pub const CERTIFICATE_REQUEST_BYTES_MAX: usize = 8 * 1024;
@@ -29,6 +34,15 @@ pub struct Application {
     pub request: Vec<u8>,
 }
 
+/// A router asks for its next certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// Who it is, as its present certificate says.
+    pub router: RouterId,
+    /// For which key: PKCS#10, DER.
+    pub request: Vec<u8>,
+}
+
 /// What the service needs.
 #[async_trait]
 pub trait EnrolmentPlane: Send + Sync + 'static {
@@ -43,6 +57,12 @@ pub trait EnrolmentPlane: Send + Sync + 'static {
     /// # Errors
     /// [`EnrolmentError`].
     async fn enroll(&self, application: Application) -> Result<EnrollResponse, EnrolmentError>;
+
+    /// The next certificate of a router that showed its present one.
+    ///
+    /// # Errors
+    /// [`EnrolmentError`].
+    fn renew(&self, renewal: Renewal) -> Result<RenewResponse, EnrolmentError>;
 }
 
 /// Why there is no certificate.
@@ -60,8 +80,10 @@ pub enum EnrolmentError {
     #[error("{}", .0.public_words())]
     Refused(TokenRefusal),
     /// Too many attempts failed.
-    #[error("too many attempts to enrol have failed")]
+    #[error("{what}")]
     TooOften {
+        /// What there was too much of.
+        what: &'static str,
         /// When to try again.
         retry_after_ms: u64,
     },
@@ -134,6 +156,26 @@ impl<P: EnrolmentPlane> Enrolment for EnrolmentService<P> {
         let application = checked(request.into_inner())?;
         Ok(Response::new(self.plane.enroll(application).await?))
     }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        // Nothing but the verified certificate says whose the next one is; over plain text nobody showed any.
+        let router = match caller(request.extensions()).role() {
+            Some(Role::Router(router)) => router.clone(),
+            _ => return Err(EnrolmentError::NoTrust.into()),
+        };
+        let request = sized(request.into_inner().request)?;
+        Ok(Response::new(self.plane.renew(Renewal { router, request })?))
+    }
+}
+
+/// A certificate request of a possible size.
+fn sized(request: Vec<u8>) -> Result<Vec<u8>, EnrolmentError> {
+    let size = request.len();
+    if (1..=CERTIFICATE_REQUEST_BYTES_MAX).contains(&size) {
+        return Ok(request);
+    }
+    let reason = format!("it has {size} bytes, the limit is {CERTIFICATE_REQUEST_BYTES_MAX}");
+    Err(EnrolmentError::Invalid { what: "the certificate request", reason })
 }
 
 fn checked(request: EnrollRequest) -> Result<Application, EnrolmentError> {
@@ -142,13 +184,8 @@ fn checked(request: EnrollRequest) -> Result<Application, EnrolmentError> {
     let token = token.ok_or_else(|| invalid("the token id", "it has not 16 bytes".into()))?;
     let secret = request.secret.try_into();
     let secret = secret.map_err(|_| invalid("the secret", format!("it has not {SECRET_BYTES} bytes")))?;
-    let size = request.request.len();
-    if size == 0 || size > CERTIFICATE_REQUEST_BYTES_MAX {
-        let reason = format!("it has {size} bytes, the limit is {CERTIFICATE_REQUEST_BYTES_MAX}");
-        return Err(invalid("the certificate request", reason));
-    }
     let router = RouterId::new(request.router_id)?;
-    Ok(Application { token, secret: Secret::new(secret), router, request: request.request })
+    Ok(Application { token, secret: Secret::new(secret), router, request: sized(request.request)? })
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl From<EnrolmentError> for Status {
         match error {
             EnrolmentError::Invalid { .. } => refusal(Code::InvalidArgument, code, message, ""),
             EnrolmentError::Refused(why) => refusal(Code::PermissionDenied, why.public_code(), message, why.hint()),
-            EnrolmentError::TooOften { retry_after_ms } => refusal_for_now(code, &message, retry_after_ms),
+            EnrolmentError::TooOften { retry_after_ms, .. } => refusal_for_now(code, &message, retry_after_ms),
             EnrolmentError::NoIssuer => refusal(
                 Code::FailedPrecondition,
                 code,

@@ -7,6 +7,7 @@
 //! | [`material`], [`store`] | certificate, key and anchors on disk, and their replacement without a restart |
 //! | [`newcomer`] | somebody without a certificate, who has to find out whom to trust |
 //! | [`identity`] | key and certificate on disk of somebody who is being enrolled |
+//! | [`succession`] | the next certificate of somebody who has one |
 //! | [`security`] | how bytes travel: everything that dials or accepts goes through it |
 //! | [`watching`] | what people are told of certificates |
 //! | [`config`] | the `[tls]` table of every configuration |
@@ -22,6 +23,7 @@ pub mod material;
 pub mod newcomer;
 pub mod security;
 pub mod store;
+pub mod succession;
 pub mod verify;
 pub mod watching;
 pub mod web;

@@ -177,6 +177,7 @@ fn router_file(token: &JoinToken, places: &Places, seeds: &[Endpoint]) -> Router
         id: Some(token.router.to_string()),
         data_dir: Some(places.data_dir.clone()),
         seeds: named,
+        renew_certificate: Some(true),
         tls: TlsFile { dir: Some(places.tls_dir.clone()), ..TlsFile::default() },
         ..RouterFile::default()
     }
@@ -189,9 +190,12 @@ fn text(file: &RouterFile) -> Result<String, Failure> {
     let id = quoted(file.id.as_deref().unwrap_or_default());
     Ok(format!(
         "# Written by `pilothouse router enroll`. `pilothouse router example-config` explains every key.\n\n\
-         id = {id}\ndata_dir = {}\n# Tried when nobody in the saved list answers.\nseeds = [\n{seeds}]\n\n\
+         id = {id}\ndata_dir = {}\n# Tried when nobody in the saved list answers.\nseeds = [\n{seeds}]\n\
+         # Controllers give it the next certificate, for the same key, before half of its time is over.\n\
+         renew_certificate = {}\n\n\
          [tls]\n# Read again as soon as it changes.\ndir = {}\n",
         path(&file.data_dir),
+        file.renew_certificate.unwrap_or_default(),
         path(&file.tls.dir)
     ))
 }

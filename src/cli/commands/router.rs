@@ -145,6 +145,7 @@ impl Written for RouterFile {
         Self {
             sessions: Some(SESSIONS_DEFAULT),
             no_controller_after_ms: u64::try_from(NO_CONTROLLER_AFTER.as_millis()).ok(),
+            renew_certificate: Some(false),
             tls: TlsFile { insecure: Some(false), insecure_off_loopback: Some(false), ..TlsFile::default() },
             alerts: AlertsFile { severity: Some(Severity::Warning.as_str().into()), ..AlertsFile::default() },
             log: LogFile { format: Some("text".into()), level: Some("info".into()) },

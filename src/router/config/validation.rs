@@ -24,6 +24,7 @@ pub(super) fn validate(file: RouterFile) -> Result<RouterConfig, InvalidConfig> 
     let seeds = seeds(&file.seeds, tls.as_ref(), &mut problems);
     let sessions = sessions(file.sessions, &mut problems);
     let no_controller_after = no_controller_after(file.no_controller_after_ms, &mut problems);
+    let renew_certificate = renew_certificate(file.renew_certificate, tls.as_ref(), &mut problems);
     labels(&file.labels, &mut problems);
     let output = output(file.output, data_dir.as_deref(), &mut problems);
     let http = file.http.and_then(|text| http(&text, &mut problems));
@@ -38,6 +39,7 @@ pub(super) fn validate(file: RouterFile) -> Result<RouterConfig, InvalidConfig> 
                 seeds,
                 sessions,
                 no_controller_after,
+                renew_certificate,
                 labels,
                 output,
                 http,
@@ -116,6 +118,18 @@ fn no_controller_after(written: Option<u64>, problems: &mut Problems) -> Duratio
         problems.add("no_controller_after_ms", format!("is {ms}"), "choose 1000 to 3600000; 30000 is the default");
     }
     after
+}
+
+fn renew_certificate(written: Option<bool>, tls: Option<&TlsConfig>, problems: &mut Problems) -> bool {
+    let wanted = written.unwrap_or_default();
+    if wanted && matches!(tls, Some(TlsConfig::Insecure { .. })) {
+        problems.add(
+            "renew_certificate",
+            "is set beside tls.insecure",
+            "remove one: over plain text there is no certificate",
+        );
+    }
+    wanted
 }
 
 fn labels(labels: &BTreeMap<String, String>, problems: &mut Problems) {
@@ -221,6 +235,7 @@ mod tests {
         assert!(problem(|file| file.sessions = Some(SESSIONS_MAX + 1)).contains("choose 1 to 4"));
         assert!(problem(|file| file.no_controller_after_ms = Some(999)).contains("choose 1000 to 3600000"));
         assert!(problem(|file| file.no_controller_after_ms = Some(3_600_001)).contains("is 3600001"));
+        assert!(problem(|file| file.renew_certificate = Some(true)).contains("beside tls.insecure"));
         let labels = [("site".to_owned(), "x".repeat(LABEL_BYTES_MAX))].into();
         assert!(problem(|file| file.labels = labels).contains("the limit is 4096"));
         assert!(problem(|file| file.http = Some("0.0.0.0:80".into())).contains("not a loopback address"));

@@ -245,7 +245,7 @@ mod tests {
             EnrolmentError::NotServing(NotServing::NotReady),
             EnrolmentError::NoLeader { waited_s: 10 },
             EnrolmentError::NotSigned { reason: "full".into() },
-            EnrolmentError::TooOften { retry_after_ms: 5 },
+            EnrolmentError::TooOften { what: "too often", retry_after_ms: 5 },
         ] {
             assert!(everywhere(passing.clone()).is_none(), "{passing}");
         }

@@ -85,6 +85,34 @@ pub fn write_certificates(path: &Path, pem: &str) -> Result<(), FileError> {
     Staged::write(path, CERTIFICATES_MODE, pem)?.switch()
 }
 
+/// Certificates that are on disk and do not have their name yet. They are gone when this is dropped.
+#[derive(Debug)]
+pub struct StagedCertificates(Staged);
+
+/// Writes certificates beside the file that they are to replace.
+///
+/// # Errors
+/// [`FileError`].
+pub fn stage_certificates(path: &Path, pem: &str) -> Result<StagedCertificates, FileError> {
+    Staged::write(path, CERTIFICATES_MODE, pem).map(StagedCertificates)
+}
+
+impl StagedCertificates {
+    /// Where they are.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.temporary
+    }
+
+    /// Gives them their name.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn switch(self) -> Result<(), FileError> {
+        self.0.switch()
+    }
+}
+
 /// Writes or replaces a key and its certificate. Both are on disk before either gets its name, so that only two renames
 /// stand between the old pair and the new one. The key is first: whoever waits for a new certificate finds its key
 /// there, and after a crash between the two the old certificate still says for whom a new pair is to be made.
@@ -99,6 +127,7 @@ pub fn write_pair(key_path: &Path, key: &PrivateKey, certificate_path: &Path, ch
 }
 
 /// A file that is on disk and does not have its name yet.
+#[derive(Debug)]
 struct Staged {
     temporary: PathBuf,
     path: PathBuf,

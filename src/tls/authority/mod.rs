@@ -31,7 +31,10 @@ use time::OffsetDateTime;
 use crate::domain::principal::RoleKind;
 
 pub use described::{CertificateError, Described, describe, joined, leaf_issued_by};
-pub use files::{FileError, read_certificates, read_key, write_certificates, write_key, write_pair};
+pub use files::{
+    FileError, StagedCertificates, read_certificates, read_key, stage_certificates, write_certificates, write_key,
+    write_pair,
+};
 pub use granted::{NotGranted, granted};
 pub use issuer::{Issuer, IssuerError, Leaf, SignError, issuer_is_for};
 pub use key::PrivateKey;

@@ -57,6 +57,11 @@ pub(super) struct Issued {
 
 pub(super) fn issue(wanted: &Wanted, by: &Authority) -> Issued {
     let key = KeyPair::generate().unwrap();
+    Issued { pem: issue_for(wanted, &key, by), key: key.serialize_pem() }
+}
+
+/// A certificate for a key that is there.
+pub(super) fn issue_for(wanted: &Wanted, key: &KeyPair, by: &Authority) -> String {
     let mut params = CertificateParams::default();
     params.is_ca = if wanted.ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
     params.subject_alt_names = wanted.uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().unwrap())).collect();
@@ -66,7 +71,7 @@ pub(super) fn issue(wanted: &Wanted, by: &Authority) -> Issued {
     params.not_before = now + Duration::days(wanted.from_days);
     params.not_after = now + Duration::days(wanted.until_days);
     params.extended_key_usages.clone_from(&wanted.usages);
-    Issued { pem: params.signed_by(&key, by).unwrap().pem(), key: key.serialize_pem() }
+    params.signed_by(key, by).unwrap().pem()
 }
 
 /// The three issuers that everybody in a test trusts, and where files go.

@@ -4,3 +4,4 @@ mod authority;
 mod handshakes;
 mod limits;
 mod reload;
+mod succession;

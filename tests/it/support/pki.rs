@@ -60,13 +60,22 @@ impl Pki {
     }
 
     pub(crate) fn issue_for(&self, role: &str, lasting: Duration) {
+        self.issue_valid(role, validity(lasting));
+    }
+
+    /// One that was issued a while ago.
+    pub(crate) fn issue_aged(&self, role: &str, age: Duration, lasting: Duration) {
+        self.issue_valid(role, Validity::starting(SystemTime::now() - age, lasting));
+    }
+
+    fn issue_valid(&self, role: &str, valid: Validity) {
         let principal = principal(role);
         let directory = self.folder.path().join(role.replace('/', "-"));
         let made = make_request(&principal).unwrap();
         let request = Request::from_der(&made.request_der).unwrap();
         let dns = if matches!(principal.role, Role::Controller(_)) { vec!["localhost".to_owned()] } else { Vec::new() };
         let kind = principal.role.kind();
-        let leaf = Leaf { principal, dns, ips: Vec::new(), valid: validity(lasting) };
+        let leaf = Leaf { principal, dns, ips: Vec::new(), valid };
         let issuers = self.issuers.lock().unwrap();
         let issuer = issuers.iter().find(|issuer| issuer.kind() == kind).unwrap();
         write_key(&directory.join(names::KEY), &made.key).unwrap();
@@ -100,6 +109,15 @@ impl Pki {
         let issuer = issuers.iter_mut().find(|issuer| issuer.kind() == kind).unwrap();
         let earlier = std::mem::replace(issuer, new_issuer(kind));
         self.earlier.lock().unwrap().push((kind, earlier.certificate_pem()));
+    }
+
+    /// A controller signs routers with an issuer that nobody else trusts.
+    pub(crate) fn estrange(&self, controller: &str) {
+        let (stranger, directory) = (new_issuer(RoleKind::Router), self.directory(controller));
+        let trusted = self.trusted(RoleKind::Router) + &stranger.certificate_pem();
+        write_certificates(&directory.join(names::CA_ROUTERS), &trusted).unwrap();
+        write_key(&directory.join(names::ROUTER_ISSUER_KEY), &stranger.key_pem()).unwrap();
+        write_certificates(&directory.join(names::ROUTER_ISSUER), &stranger.certificate_pem()).unwrap();
     }
 
     /// Only the issuers in use are trusted from now on.

@@ -10,7 +10,9 @@ use pilothouse::domain::endpoint::Endpoint;
 use pilothouse::domain::principal::RoleKind;
 use pilothouse::proto::admin::{CreateTokenRequest, ListRoutersRequest};
 use pilothouse::proto::enrolment::enrolment_server::{Enrolment, EnrolmentServer};
-use pilothouse::proto::enrolment::{EnrollRequest, EnrollResponse, TrustRequest, TrustResponse};
+use pilothouse::proto::enrolment::{
+    EnrollRequest, EnrollResponse, RenewRequest, RenewResponse, TrustRequest, TrustResponse,
+};
 use pilothouse::router::generations::{Generations, HostDisk, inspect};
 use pilothouse::rpc::join_token::JoinToken;
 use pilothouse::tls::Door;
@@ -268,6 +270,10 @@ impl Enrolment for Impostor {
         let certificate = self.grants.clone().ok_or_else(|| Status::internal("thank you"))?;
         let ca_controllers = self.issuers.clone();
         Ok(Response::new(EnrollResponse { certificate, ca_controllers, controllers: Vec::new() }))
+    }
+
+    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        Err(Status::internal("it renews nothing"))
     }
 }
 

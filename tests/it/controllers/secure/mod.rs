@@ -2,6 +2,7 @@
 
 mod enrolling;
 mod joining;
+mod renewing;
 mod revocation;
 mod roles;
 mod rotation;
