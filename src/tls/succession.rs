@@ -59,7 +59,7 @@ impl Store {
     pub fn successor(&self, chain: &str, request_der: &[u8]) -> Result<Successor, SuccessionError> {
         granted(chain, &self.principal(), request_der)?;
         let staged = stage_certificates(&self.files().certificate, chain)?;
-        let files = Files { certificate: staged.path().to_owned(), ..self.files().clone() };
+        let files = Files { certificate: staged.temporary().to_owned(), ..self.files().clone() };
         let store = Self::open(files.clone())?;
         if store.current().leaf().not_after <= self.current().leaf().not_after {
             return Err(SuccessionError::NoLonger);

@@ -171,7 +171,7 @@ fn a_directory_whose_lock_outlives_its_owner_for_a_moment_is_opened() {
     let dir = saved();
     let lock = fs::File::open(dir.path().join(LOCK)).unwrap();
     lock.lock().unwrap();
-    let (_owner, never) = std::sync::mpsc::channel::<()>();
+    let (_owner, never) = std::sync::mpsc::sync_channel::<()>(0);
     let holder = thread::spawn(move || {
         let _ = never.recv_timeout(Duration::from_millis(100));
         drop(lock);

@@ -98,9 +98,9 @@ pub fn stage_certificates(path: &Path, pem: &str) -> Result<StagedCertificates, 
 }
 
 impl StagedCertificates {
-    /// Where they are.
+    /// Where they are until then.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub fn temporary(&self) -> &Path {
         &self.0.temporary
     }
 

@@ -66,7 +66,7 @@ fn one_whose_lock_outlives_its_owner_for_a_moment_is_opened() {
     // What a child of the owner does between fork and exec.
     let lock = std::fs::File::open(folder.path().join("LOCK")).unwrap();
     lock.lock().unwrap();
-    let (_owner, never) = std::sync::mpsc::channel::<()>();
+    let (_owner, never) = std::sync::mpsc::sync_channel::<()>(0);
     let holder = std::thread::spawn(move || {
         let _ = never.recv_timeout(Duration::from_millis(100));
         drop(lock);
