@@ -93,7 +93,12 @@ pub(super) async fn pass_on<M>(
     report: mpsc::Sender<Result<M, AdminError>>,
 ) {
     loop {
-        match stream.next().await {
+        let next = tokio::select! {
+            next = stream.next() => next,
+            // The leader hears of it by the end of this stream.
+            () = report.closed() => return,
+        };
+        match next {
             Ok(Some(progress)) => {
                 if report.send(Ok(progress)).await.is_err() {
                     return;

@@ -1,8 +1,9 @@
 //! What the whole cluster may write: the feature level, and what each controller announces that it can read.
 //!
 //! Level 1 is committed when a cluster is founded. It is raised when an operator finalizes an upgrade ([`upgrade`]), and to
-//! level 2 also by the first entry that needs it; never before every member has announced a build that reads it. From then
-//! on an older build stops and says why; until then it may come back.
+//! level 2 also by the first entry that needs it. The first waits until every member has announced a build that reads the
+//! level, the second is refused while any has announced one that does not. From then on an older build stops and says why;
+//! until then it may come back.
 //!
 //! [`upgrade`]: super::upgrade
 

@@ -22,7 +22,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the operator hears that the wait goes on.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// Whom the progress is told. An operator who went away does not stop it.
+/// Between two comparisons of every state, where the operator asked to wait: each is a log entry and a hash on every member.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+
+/// Whom the progress is told. An operator who went away ends the wait: a level cannot be lowered again, and nobody would
+/// expect it to rise long after. What was begun after the wait goes on.
 type Report = mpsc::Sender<Result<admin::UpgradeProgress, AdminError>>;
 
 /// Raises the level as an operator asked for it.
@@ -47,18 +51,52 @@ async fn finalizing(
     report: &Report,
 ) -> Result<FeatureLevel, AdminError> {
     backend.barrier().await?;
-    let level = await_possible(backend, request, report).await?;
-    say(report, format!("comparing the state of every controller, then raising the feature level to {level}")).await;
-    backend.raise_level(level).await
+    let deadline = Instant::now() + FINALIZE_WAIT_MAX;
+    loop {
+        let level = await_possible(backend, request, deadline, report).await?;
+        say(report, format!("comparing the state of every controller, then raising the feature level to {level}"))
+            .await;
+        match backend.raise_level(level).await {
+            Err(error) if request.wait && passes(&error) && Instant::now() < deadline => {
+                say(report, format!("waiting: {error}")).await;
+                pause(report, COMPARE_EVERY).await?;
+            }
+            raised => return raised,
+        }
+    }
+}
+
+/// Whether it is worth another attempt: a follower that was too slow to be compared, or somebody else who was quicker.
+fn passes(error: &AdminError) -> bool {
+    match error {
+        AdminError::ChangeInProgress => true,
+        AdminError::UpgradeBlocked { blockers, .. } => blockers.iter().all(|blocker| !differs(blocker)),
+        _ => false,
+    }
+}
+
+fn differs(blocker: &Blocker) -> bool {
+    matches!(blocker, Blocker::StateDiffers { .. })
+}
+
+/// Some time, unless whoever asked goes away meanwhile.
+async fn pause(report: &Report, time: Duration) -> Result<(), AdminError> {
+    match tokio::time::timeout(time, report.closed()).await {
+        Err(_) => Ok(()),
+        Ok(()) => Err(AdminError::StepFailed {
+            step: "waiting until nothing is in the way".into(),
+            reason: "whoever asked for it went away; nothing was changed".into(),
+        }),
+    }
 }
 
 /// Until nothing is in the way of the level, when that was asked for. States are compared later, at one place.
 async fn await_possible(
     backend: &Backend,
     request: admin::FinalizeUpgradeRequest,
+    deadline: Instant,
     report: &Report,
 ) -> Result<FeatureLevel, AdminError> {
-    let deadline = Instant::now() + FINALIZE_WAIT_MAX;
     let mut said: Option<(Vec<Blocker>, Instant)> = None;
     loop {
         let seen = backend.sights().await;
@@ -68,7 +106,7 @@ async fn await_possible(
             (level, if done { Vec::new() } else { blockers(state, level, &seen) })
         });
         left.retain(|blocker| !matches!(blocker, Blocker::NotCompared { .. }));
-        let passes = request.wait && !left.iter().any(|blocker| matches!(blocker, Blocker::StateDiffers { .. }));
+        let passes = request.wait && !left.iter().any(differs);
         if left.is_empty() {
             return Ok(level);
         }
@@ -83,7 +121,7 @@ async fn await_possible(
         if !backend.node().status().borrow().leads() {
             return Err(AdminError::NoLeader);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        pause(report, LOOK_EVERY).await?;
     }
 }
 
@@ -94,9 +132,9 @@ async fn say(report: &Report, message: String) {
 
 impl Backend {
     /// Compares every member's state at one place of the log, and raises the level if all are the same. No member is added
-    /// or removed meanwhile. Doing it again is safe.
+    /// or removed between the last look and the raise; the comparison, which a slow member makes long, holds up nobody.
+    /// Doing it again is safe.
     pub(super) async fn raise_level(&self, level: FeatureLevel) -> Result<FeatureLevel, AdminError> {
-        let _turn = self.changing.try_lock().map_err(|_| AdminError::ChangeInProgress)?;
         if let Some(current) = self.node().read(|state| state.level).filter(|current| *current >= level) {
             return Ok(current);
         }
@@ -106,7 +144,9 @@ impl Backend {
             reason: "this controller could not hash its own in time".into(),
         };
         let own = self.node().checkpoint_at(position).await.ok_or_else(unhashed)?;
-        let seen = self.sights_at(own).await;
+        let compared = self.sights_at(own).await;
+        let _turn = self.changing.try_lock().map_err(|_| AdminError::ChangeInProgress)?;
+        let seen = self.run_now(compared).await;
         let left = self.node().read(|state| blockers(state, level, &seen));
         if !left.is_empty() {
             return Err(AdminError::UpgradeBlocked { level, blockers: left });
@@ -121,5 +161,24 @@ impl Backend {
                 Err(AdminError::StepFailed { step: "raising the level".into(), reason: outcome.to_string() })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::ControllerId;
+
+    #[test]
+    fn a_slow_follower_and_a_change_pass_and_another_state_does_not() {
+        let controller = ControllerId::new(2).unwrap();
+        let blocked = |blockers| AdminError::UpgradeBlocked { level: FeatureLevel::THREE, blockers };
+        assert!(passes(&AdminError::ChangeInProgress));
+        assert!(passes(&blocked(vec![Blocker::NotCompared { controller }, Blocker::Down { controller }])));
+        assert!(!passes(&blocked(vec![
+            Blocker::NotCompared { controller },
+            Blocker::StateDiffers { controller, index: 7 }
+        ])));
+        assert!(!passes(&AdminError::NoLeader));
     }
 }

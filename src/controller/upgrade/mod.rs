@@ -21,7 +21,7 @@ pub(super) use self::finalizing::finalize;
 use super::backend::Backend;
 use super::relay;
 use crate::domain::agreement::{Agreement, Checkpoint, Checkpoints, compare};
-use crate::domain::feature::FeatureLevel;
+use crate::domain::feature::{Announcement, FeatureLevel};
 use crate::domain::ids::ControllerId;
 use crate::domain::membership::Member;
 use crate::domain::state::ClusterState;
@@ -63,18 +63,14 @@ impl Backend {
     where
         F: Future<Output = Option<Checkpoints>>,
     {
-        let me = self.node().me().id;
         let look_at = |member: Member| {
             let hashes = hashes(member.id);
             async move {
-                if Some(member.id) == me {
+                let runs = self.runs(&member).await;
+                if self.is_me(&member) {
                     let index = self.node().read(|state| state.applied.map_or(0, |applied| applied.index));
-                    return (
-                        member.id,
-                        Sight { runs: self.node().announcement(), agreement: Agreement::Equal { index } },
-                    );
+                    return (member.id, Sight { runs, agreement: Agreement::Equal { index } });
                 }
-                let runs = self.node().build_of(&member).await;
                 // Whoever does not answer to its name has no hashes either.
                 let theirs = if runs.is_some() { hashes.await } else { None };
                 let agreement = theirs.map_or(Agreement::Unknown, |theirs| compare(own, &theirs));
@@ -82,6 +78,27 @@ impl Backend {
             }
         };
         join_all(self.node().read(members).into_iter().map(look_at)).await.into_iter().collect()
+    }
+
+    /// What was seen, with the builds that answer at this moment: a member may have gone back to an older one since.
+    async fn run_now(&self, seen: BTreeMap<ControllerId, Sight>) -> BTreeMap<ControllerId, Sight> {
+        let again = |member: Member| {
+            let sight = seen.get(&member.id);
+            async move {
+                let agreement = sight?.agreement.clone();
+                Some((member.id, Sight { runs: self.runs(&member).await, agreement }))
+            }
+        };
+        join_all(self.node().read(members).into_iter().map(again)).await.into_iter().flatten().collect()
+    }
+
+    /// The build of a member that answers; `None`: nobody does.
+    async fn runs(&self, member: &Member) -> Option<Announcement> {
+        if self.is_me(member) { self.node().announcement() } else { self.node().build_of(member).await }
+    }
+
+    fn is_me(&self, member: &Member) -> bool {
+        self.node().me().id == Some(member.id)
     }
 
     /// Writes this controller's state at a level, on a copy, and reads it back.

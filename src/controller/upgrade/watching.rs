@@ -1,7 +1,7 @@
 //! What a leader looks at now and then: whether every member has come to the same state, and whether an upgrade can be
 //! finalized by itself. Writes go on meanwhile; what it finds is an event.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,18 @@ use super::Backend;
 use crate::domain::agreement::Agreement;
 use crate::domain::feature::FeatureLevel;
 use crate::domain::ids::ControllerId;
-use crate::domain::upgrade::{Blocker, blockers, newest};
+use crate::domain::retry::{Backoff, delay};
+use crate::domain::upgrade::{Blocker, Sight, blockers, newest};
 use crate::ops::events::{Event, Kind, Subject};
 use crate::raft::settings::CHECKPOINT_EVERY;
+use crate::rpc::control_plane::AdminError;
 
 /// How often a leader looks.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// An upgrade that something is in the way of for this long needs a person: controllers are restarted within minutes.
 const BLOCKED_PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// Between two attempts to finalize by itself.
+const RAISE_AGAIN: Backoff = Backoff { base: Duration::from_secs(30), cap: Duration::from_secs(10 * 60) };
 
 /// How often a leader looks, and how patient it is. Tests are less so.
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +89,45 @@ fn millis(duration: Duration) -> u64 {
 /// What a leader remembers from look to look.
 #[derive(Debug, Default)]
 struct Seen {
-    differing: BTreeSet<ControllerId>,
+    /// Members whose state differs, and where it was found.
+    differing: BTreeMap<ControllerId, u64>,
     blocked_since: Option<Instant>,
+    raising: Raising,
+}
+
+/// Whose state differs now: also a member's about which nothing is known at this moment, since one that is started again has
+/// lost its hashes and not its fault.
+fn differing(
+    before: &BTreeMap<ControllerId, u64>,
+    sights: &BTreeMap<ControllerId, Sight>,
+) -> BTreeMap<ControllerId, u64> {
+    let differs = |(id, sight): (&ControllerId, &Sight)| match sight.agreement {
+        Agreement::Differs { index } => Some((*id, index)),
+        Agreement::Unknown => before.get(id).map(|index| (*id, *index)),
+        Agreement::Equal { .. } => None,
+    };
+    sights.iter().filter_map(differs).collect()
+}
+
+/// Attempts of a leader to raise the level by itself that failed. Each costs a log entry and a hash on every member.
+#[derive(Debug, Default)]
+struct Raising {
+    failed: u32,
+    again_at: Option<Instant>,
+    /// What was in the way of the last one.
+    left: Vec<Blocker>,
+}
+
+impl Raising {
+    fn is_due(&self, now: Instant) -> bool {
+        self.again_at.is_none_or(|at| now >= at)
+    }
+
+    fn failed(&mut self, left: Vec<Blocker>, now: Instant, random: u32) {
+        self.again_at = Some(now + delay(RAISE_AGAIN, self.failed, random));
+        self.failed = self.failed.saturating_add(1);
+        self.left = left;
+    }
 }
 
 /// Looks for as long as this controller runs; only a leader sees anything.
@@ -111,11 +152,7 @@ impl Backend {
             let level = newest(state, &sights);
             (state.level, level, blockers(state, level, &sights))
         });
-        let differing = sights.iter().filter_map(|(id, sight)| match sight.agreement {
-            Agreement::Differs { index } => Some((*id, index)),
-            Agreement::Equal { .. } | Agreement::Unknown => None,
-        });
-        self.tell_differing(seen, &differing.collect::<Vec<_>>());
+        self.tell_differing(seen, differing(&seen.differing, &sights));
         self.metrics.newest_level(level);
         if current >= Some(level) {
             self.soak.ends();
@@ -123,40 +160,59 @@ impl Backend {
         }
         // What was not compared yet is compared when the level is raised.
         let left: Vec<_> = left.into_iter().filter(|found| !matches!(found, Blocker::NotCompared { .. })).collect();
-        if !left.is_empty() {
+        let left = if left.is_empty() {
+            self.soaking(level, seen).await
+        } else {
             self.soak.ends();
-            let since = *seen.blocked_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= pace.blocked_patience {
-                self.tell_blocked(level, &left);
-            }
-            return;
+            left
+        };
+        if left.is_empty() {
+            return self.tell_unblocked(seen);
         }
-        self.tell_unblocked(seen);
-        if self.soak.goes_on(level, Instant::now()) {
-            tracing::info!(level = level.get(), "the upgrade has soaked for as long as configured: finalizing it");
-            if let Err(error) = self.raise_level(level).await {
-                tracing::warn!(%error, "the upgrade could not be finalized by itself yet; it is tried again");
-            }
+        let since = *seen.blocked_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= pace.blocked_patience {
+            self.tell_blocked(level, &left);
         }
     }
 
-    fn tell_differing(&self, seen: &mut Seen, differing: &[(ControllerId, u64)]) {
+    /// Nothing is in the way as far as can be seen without comparing states: raises the level when it is time. What was in
+    /// the way of that.
+    async fn soaking(&self, level: FeatureLevel, seen: &mut Seen) -> Vec<Blocker> {
+        if !self.soak.goes_on(level, Instant::now()) {
+            return Vec::new();
+        }
+        if !seen.raising.is_due(Instant::now()) {
+            return seen.raising.left.clone();
+        }
+        tracing::info!(level = level.get(), "the upgrade has soaked for as long as configured: finalizing it");
+        let Err(error) = self.raise_level(level).await else {
+            seen.raising = Raising::default();
+            return Vec::new();
+        };
+        tracing::warn!(%error, "the upgrade could not be finalized by itself yet; it is tried again");
+        let left = if let AdminError::UpgradeBlocked { blockers, .. } = error { blockers } else { Vec::new() };
+        seen.raising.failed(left, Instant::now(), self.node().random());
+        seen.raising.left.clone()
+    }
+
+    fn tell_differing(&self, seen: &mut Seen, differing: BTreeMap<ControllerId, u64>) {
         self.metrics.states_differ(differing.len());
-        for (controller, index) in differing {
-            if !seen.differing.contains(controller) {
+        for (controller, index) in &differing {
+            if !seen.differing.contains_key(controller) {
                 self.events.raise(Event::StateDiffers { controller: *controller, index: *index });
             }
         }
-        for controller in seen.differing.iter().filter(|was| !differing.iter().any(|(is, _)| is == *was)) {
+        for controller in seen.differing.keys().filter(|was| !differing.contains_key(was)) {
             self.events.resolve(Kind::StateDiffers, &Subject::Controller(controller.to_string()));
         }
-        seen.differing = differing.iter().map(|(controller, _)| *controller).collect();
+        seen.differing = differing;
     }
 
     /// Who leads now sees for itself what is in the way.
     fn leads_no_more(&self, seen: &mut Seen) {
         self.tell_unblocked(seen);
-        self.tell_differing(seen, &[]);
+        self.tell_differing(seen, BTreeMap::new());
+        seen.raising = Raising::default();
     }
 
     fn tell_unblocked(&self, seen: &mut Seen) {
@@ -191,6 +247,36 @@ mod tests {
         let four = FeatureLevel::new(4).unwrap();
         assert!(!soak.goes_on(four, began + HOUR * 4), "another level begins anew");
         assert_eq!(soak.so_far_ms(FeatureLevel::THREE), None);
+    }
+
+    #[test]
+    fn a_state_that_differed_differs_until_it_is_seen_to_be_equal_or_its_owner_is_gone() {
+        let ids = [2, 3, 4].map(|id| ControllerId::new(id).unwrap());
+        let seen = |agreements: [Agreement; 3]| -> BTreeMap<_, _> {
+            ids.into_iter().zip(agreements.map(|agreement| Sight { runs: None, agreement })).collect()
+        };
+        let differs = |index| Agreement::Differs { index };
+        let equal = || Agreement::Equal { index: 9 };
+        let first = differing(&BTreeMap::new(), &seen([differs(7), Agreement::Unknown, equal()]));
+        assert_eq!(first, BTreeMap::from([(ids[0], 7)]), "what is not known yet differs from nothing");
+        let away = differing(&first, &seen([Agreement::Unknown, Agreement::Unknown, differs(8)]));
+        assert_eq!(away, BTreeMap::from([(ids[0], 7), (ids[2], 8)]), "it was started again, no more");
+        assert_eq!(differing(&away, &seen([equal(), equal(), Agreement::Unknown])), BTreeMap::from([(ids[2], 8)]));
+        assert_eq!(differing(&away, &BTreeMap::new()), BTreeMap::new(), "it was removed");
+    }
+
+    #[test]
+    fn an_attempt_that_failed_is_repeated_later_and_what_was_in_the_way_is_kept_until_then() {
+        let (mut raising, began) = (Raising::default(), Instant::now());
+        assert!(raising.is_due(began));
+        let left = vec![Blocker::NotCompared { controller: ControllerId::new(2).unwrap() }];
+        raising.failed(left.clone(), began, u32::MAX);
+        assert_eq!(raising.left, left);
+        assert!(!raising.is_due(began + Duration::from_secs(29)) && raising.is_due(began + Duration::from_secs(30)));
+        for _ in 0..20 {
+            raising.failed(left.clone(), began, u32::MAX);
+        }
+        assert!(!raising.is_due(began + Duration::from_secs(599)) && raising.is_due(began + Duration::from_secs(600)));
     }
 
     #[test]

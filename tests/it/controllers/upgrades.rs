@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pilothouse::controller::Parts;
 use pilothouse::controller::upgrade::watching::Pace;
@@ -162,6 +162,33 @@ async fn a_controller_that_is_down_is_in_the_way_until_it_is_back() {
         (!cluster.seats.iter().any(lasts)).then_some(())
     })
     .await;
+}
+
+/// A level cannot be lowered again: nobody expects it to rise after the command was ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stops_waiting_for_an_upgrade_has_stopped_it() {
+    let mut cluster = Cluster::with(3, often()).await;
+    let (leader, away) = (cluster.leader().await, cluster.follower().await);
+    let other = (0..3).find(|seat| *seat != leader && *seat != away).unwrap();
+    announced(&cluster, leader).await;
+    cluster.stop(away).await;
+    // Asked directly, and through somebody who passes it on.
+    for through in [leader, other] {
+        let mut client = cluster.seats[through].admin_client().await;
+        let mut progress = client.finalize_upgrade(FinalizeUpgradeRequest { level: 0, wait: true }).await.unwrap();
+        assert!(progress.next().await.unwrap().unwrap().message.contains("does not answer"));
+        drop((progress, client));
+    }
+    cluster.restart(away).await;
+    cluster.serves(away).await;
+    announced(&cluster, leader).await;
+    let possible = Instant::now();
+    eventually("three looks have passed", async || {
+        assert!((0..3).all(|seat| level(&cluster, seat) == Some(FeatureLevel::ONE)), "it was raised for nobody");
+        (possible.elapsed() > Duration::from_secs(3)).then_some(())
+    })
+    .await;
+    assert_eq!(finalize(&cluster, leader, false).await.unwrap().0, 3, "it was possible all the time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
