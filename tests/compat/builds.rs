@@ -49,6 +49,11 @@ fn listed() -> Vec<Line<'static>> {
     lines.map(|line| parse(line).unwrap_or_else(|| panic!("builds.txt: {line:?} is no build"))).collect()
 }
 
+/// Their commits, oldest first.
+pub(crate) fn commits() -> impl Iterator<Item = &'static str> {
+    listed().into_iter().map(|line| line.commit)
+}
+
 /// This build.
 pub(crate) fn this() -> Build {
     Build {

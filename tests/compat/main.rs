@@ -4,6 +4,7 @@
 //! builds ── which older ones there are, and where      mixed ── a fleet of both, its load and its witnesses
 //! lists ─── a witness on every controller              held ─── a witness beside every router
 //! orders ── the upgrades themselves                     demo ─── the scenario of `pilothouse demo`
+//! promises ─ wire and disk, as those builds knew them
 //! ```
 //!
 //! The older binaries come out of this project's own history, by `.ci/compat.sh`. That takes a compiler, a while and a
@@ -19,6 +20,7 @@ mod held;
 mod lists;
 mod mixed;
 mod orders;
+mod promises;
 
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 #[path = "../it/support/mod.rs"]

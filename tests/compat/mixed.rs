@@ -211,6 +211,13 @@ impl Mixed {
         self.fleet.controllers[place].1.log().matches("received a snapshot").count()
     }
 
+    /// The newest snapshot of a controller, by the name of its file: later ones come after.
+    pub(crate) fn newest_snapshot(&self, place: usize) -> Option<String> {
+        let folder = self.fleet.data(&format!("controller-{}", place + 1)).join("snapshots");
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.contains("partial")).max()
+    }
+
     /// Waits until so many more entries are committed.
     pub(crate) async fn entries_later(&self, count: u64) {
         let before = eventually("a status", SOON, || self.status()).await.committed_index;
@@ -309,8 +316,13 @@ impl Mixed {
         asked.map_err(|error| error.to_string())?.status().await.map_err(|error| error.to_string())
     }
 
-    /// No controller of this build has come to another state than the rest.
+    /// No controller of this build has come to another state than the rest. Where all are of this build, each is compared
+    /// with the others: the level is raised only when all are the same.
     async fn states_agree(&self) {
+        let newer = |unit: &Unit| unit.runs() && unit.program == self.newer.program;
+        if self.fleet.controllers.iter().all(|(_, unit)| newer(unit) || !unit.runs()) {
+            self.finalize().await;
+        }
         for (place, (_, unit)) in self.fleet.controllers.iter().enumerate() {
             if !unit.runs() || unit.program != self.newer.program {
                 continue;

@@ -73,6 +73,27 @@ async fn stopped_half_way_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upgraded_as_a_whole_and_taken_back() {
+    with_each("all of it, and back", SNAPSHOTS, async |mixed, older, newer| {
+        let (leader, followers) = mixed.leader_and_others().await;
+        let places = [followers[0], followers[1], leader];
+        for place in places {
+            mixed.replace_controller(place, newer).await;
+        }
+        mixed.replace_routers(newer).await;
+        // Each makes a snapshot of its own of what only newer builds have written since, and an older one starts from it.
+        let before = places.map(|place| mixed.newest_snapshot(place));
+        mixed.entries_later(AWAY_ENTRIES).await;
+        for (place, before) in places.into_iter().zip(before) {
+            assert!(mixed.newest_snapshot(place) > before, "controller {} made no snapshot", place + 1);
+            mixed.replace_controller(place, older).await;
+        }
+        mixed.replace_routers(older).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_of_both_builds_are_killed_half_way() {
     with_each("leaders are killed half-way", "", async |mixed, older, newer| {
         let (leader, followers) = mixed.leader_and_others().await;

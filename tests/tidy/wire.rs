@@ -16,6 +16,7 @@ fn declarations(text: &str) -> Vec<String> {
     let bare: String =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
     for line in bare.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let line = &without_options(line);
         if let Some(name) = line.strip_prefix("package ") {
             package = name.trim_end_matches(';').to_owned();
         } else if let Some((kind, name)) = block(line) {
@@ -28,15 +29,29 @@ fn declarations(text: &str) -> Vec<String> {
         } else if let Some(declared) = declaration(line) {
             let owner: Vec<&str> = path.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
             found.push(format!("{package}.{} {declared}", owner.join(".")));
+        } else {
+            let other = ["syntax ", "import ", "option ", "reserved "].iter().any(|start| line.starts_with(start));
+            assert!(other, "{line:?} cannot be read here: write one declaration in a line");
         }
     }
     found
 }
 
+/// `string a = 1;` of `string a = 1 [deprecated = true];`.
+fn without_options(line: &str) -> String {
+    match (line.find('['), line.rfind(']')) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", line[..from].trim_end(), &line[to + 1..]),
+        _ => line.to_owned(),
+    }
+}
+
 fn block(line: &str) -> Option<(&str, &str)> {
     let mut parts = line.split_whitespace();
     let kind = parts.next().filter(|kind| ["message", "enum", "oneof", "service"].contains(kind))?;
-    Some((kind, parts.next()?))
+    let name = parts.next()?;
+    let inside = line.split_once('{')?.1;
+    assert!(["", "}"].contains(&inside.trim()), "{line:?}: write one declaration in a line");
+    Some((kind, name))
 }
 
 fn declaration(line: &str) -> Option<String> {
@@ -74,6 +89,16 @@ fn the_protocols_are_appended_never_edited() {
     let appended: Vec<&String> = now.difference(&listed).collect();
     assert!(edited.is_empty(), "these were changed or taken away, which breaks what runs elsewhere: {edited:#?}");
     assert!(appended.is_empty(), "append these to tests/data/wire.txt: {appended:#?}");
+}
+
+#[test]
+fn a_field_with_options_is_one_and_what_cannot_be_read_is_no_nothing() {
+    let declared =
+        declarations("package p;\nmessage M {\n  repeated uint32 a = 1 [packed = false, deprecated = true];\n}\n");
+    assert_eq!(declared, ["p.M 1 a repeated uint32"]);
+    for odd in ["message M { string a = 1; }", "message M {\n  string a =\n    1;\n}", "extend M {"] {
+        assert!(std::panic::catch_unwind(|| declarations(odd)).is_err(), "{odd}");
+    }
 }
 
 #[test]
