@@ -142,7 +142,7 @@ impl Metrics {
         registry.register("pilothouse_feature_level", "What the cluster may write; 0: not known", m.level.clone());
         registry.register(
             "pilothouse_feature_level_newest",
-            "The newest that a member could write, where this controller leads",
+            "The newest that a member could write, where this controller leads; 0 elsewhere",
             m.level_newest.clone(),
         );
         registry.register(
@@ -219,6 +219,11 @@ impl Metrics {
 
     pub(super) fn newest_level(&self, newest: FeatureLevel) {
         self.level_newest.set(newest.get().into());
+    }
+
+    /// What only a leader sees is not shown by anybody else.
+    pub(super) fn leads_no_upgrade(&self) {
+        self.level_newest.set(0);
     }
 
     pub(super) fn states_differ(&self, members: usize) {

@@ -143,11 +143,16 @@ impl Renewing {
                 Err(_) => {}
             }
         }
-        match (refused.is_empty(), took) {
-            (false, _) => Err(NotRenewed::Refused(refused)),
-            (true, 0) => Err(NotRenewed::Untried),
-            (true, _) => Ok(()),
-        }
+        verdict(took, refused)
+    }
+}
+
+/// What is made of it that so many took it, and these refused it who took the present one.
+fn verdict(took: usize, refused: Vec<Attempt>) -> Result<(), NotRenewed> {
+    match (took, refused.is_empty()) {
+        (_, false) => Err(NotRenewed::Refused(refused)),
+        (0, true) => Err(NotRenewed::Untried),
+        (_, true) => Ok(()),
     }
 }
 
@@ -193,4 +198,20 @@ async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Res
 
 fn words(why: impl fmt::Display) -> String {
     why.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refusal_or_nobody_to_try_it_with_keeps_the_present_one() {
+        let refused = || vec![Attempt { at: "https://c1.example:7002".parse().unwrap(), why: "unknown issuer".into() }];
+        assert!(verdict(1, Vec::new()).is_ok());
+        assert!(matches!(verdict(0, Vec::new()), Err(NotRenewed::Untried)));
+        for took in [0, 2] {
+            let why = verdict(took, refused()).unwrap_err().to_string();
+            assert!(why.contains("lacks its issuer; https://c1.example:7002: unknown issuer"), "{why}");
+        }
+    }
 }

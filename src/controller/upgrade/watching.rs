@@ -210,6 +210,7 @@ impl Backend {
 
     /// Who leads now sees for itself what is in the way.
     fn leads_no_more(&self, seen: &mut Seen) {
+        self.metrics.leads_no_upgrade();
         self.tell_unblocked(seen);
         self.tell_differing(seen, BTreeMap::new());
         seen.raising = Raising::default();

@@ -17,6 +17,7 @@ use pilothouse::storage::Directory;
 
 use super::cluster::{Cluster, Seat, eventually};
 use super::router::{register, registration};
+use crate::support::http;
 
 fn often() -> Parts {
     let looks = Pace { look_every: Duration::from_millis(50), blocked_patience: Duration::ZERO, ..Pace::default() };
@@ -162,6 +163,23 @@ async fn a_controller_that_is_down_is_in_the_way_until_it_is_back() {
         (!cluster.seats.iter().any(lasts)).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_leader_sees_is_shown_by_nobody_else() {
+    let cluster = Cluster::with(3, often()).await;
+    let (leader, next) = (cluster.leader().await, cluster.follower().await);
+    let newest = async |seat: usize| {
+        let (_, text) = http::get(cluster.seats[seat].http.port(), "/metrics").await.unwrap();
+        let shown = text.lines().find_map(|line| line.strip_prefix("pilothouse_feature_level_newest "));
+        shown.unwrap().to_owned()
+    };
+    eventually("the leader shows it", async || (newest(leader).await == "3").then_some(())).await;
+    let id = cluster.seats[next].id();
+    assert_eq!(cluster.seats[leader].admin_client().await.transfer(id).await.unwrap(), id);
+    for (seat, shown) in [(next, "3"), (leader, "0")] {
+        eventually("whoever leads shows it", async || (newest(seat).await == shown).then_some(())).await;
+    }
 }
 
 /// A level cannot be lowered again: nobody expects it to rise after the command was ended.
