@@ -151,6 +151,13 @@ until_so "the router's command runs as the router" inside grep -qx pilothouse-ro
 until_so "what it may not do is said" inside bash -c '
     told=$(journalctl -u pilothouse-router)
     [[ $told == *"Read-only file system"* && $told == *"output.on_change failed"* ]]'
+# as_router COMMAND...: with what the running router sees and may.
+as_router() {
+    inside nsenter --target "$(property router MainPID)" --mount -- \
+        setpriv --reuid pilothouse-router --regid pilothouse-router --clear-groups "$@"
+}
+as_router test -w /etc/pilothouse/tls/router || fail "the router cannot replace its certificate"
+as_router test -w /etc/pilothouse && fail "the router can write where it has no business"
 say "both serve, and say so"
 
 inside systemctl kill --signal STOP --kill-who main pilothouse-controller pilothouse-router
