@@ -56,10 +56,19 @@ impl Console {
     /// # Errors
     /// What stdout answered.
     pub fn data(&self, text: &str) -> io::Result<()> {
+        self.more_data(text).map(drop)
+    }
+
+    /// The same for what has no end. Whether anybody reads on.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn more_data(&self, text: &str) -> io::Result<bool> {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
