@@ -5,7 +5,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`node`] | what the rest of the daemon calls |
+//! | [`node`], [`proposing`] | what the rest of the daemon calls |
 //! | [`settings`] | what a node is told, and the seams of tests |
 //! | [`identity`] | who speaks to whom: nothing reaches Raft before it was admitted |
 //! | [`peer_record`] | what a controller says of itself |
@@ -34,6 +34,7 @@ pub mod log_store;
 pub mod network;
 pub mod node;
 pub mod peer_record;
+pub mod proposing;
 pub mod settings;
 pub mod snapshot;
 pub mod state_machine;

@@ -10,16 +10,13 @@ use std::time::Duration;
 
 use futures::Stream;
 use openraft::alias::SnapshotOf;
-use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
-use openraft::{EntryPayload, LinearizerOption};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 
-use super::codec::{self, log_id_at};
-use super::errors::{ChangeError, EnlistRefusal, Fatal, PeerError, ProposeError, StartError};
+use super::errors::{ChangeError, EnlistRefusal, Fatal, PeerError, StartError};
 use super::identity::{self, Identity, Known};
 use super::life::{Life, NOT_YET, RaftHandle};
 use super::network::dial::{self, Dial, Io};
@@ -30,11 +27,10 @@ use super::peer_record::PeerRecord;
 use super::settings::{Bootstrap, Seams, Settings};
 use super::state_machine::ListDefect;
 use super::status::Status;
-use super::types::{Entry, TypeConfig};
+use super::types::TypeConfig;
 use super::{bootstrap, steps};
 use crate::domain::acceptance;
 use crate::domain::access::Caller;
-use crate::domain::command::{Change, Command, Outcome};
 use crate::domain::controller_list::{ControllerList, ListState};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::feature::FeatureLevel;
@@ -44,11 +40,7 @@ use crate::domain::negotiation::ProtocolRange;
 use crate::domain::state::{ClusterState, LogPosition};
 use crate::proto::peer::Header;
 use crate::proto::peer::raft_peer_server::RaftPeerServer;
-use crate::storage::log::ENTRY_BYTES_MAX;
 use crate::storage::{Assignment, Directory};
-
-/// Longest wait for the outcome of a proposal.
-pub const PROPOSE_MS_MAX: u64 = 5_000;
 
 /// One controller's part in Raft. Clones share it.
 #[derive(Clone)]
@@ -175,56 +167,6 @@ impl Node {
         self.life.applied.read(f)
     }
 
-    /// Proposes a change, and waits until it is applied here.
-    ///
-    /// # Errors
-    /// [`ProposeError`]; after `Unknown` and `Deadline` the change may still take effect.
-    pub async fn propose(&self, change: Change) -> Result<(LogPosition, Outcome), ProposeError> {
-        let raft = self.running().map_err(|reason| ProposeError::NotRunning { reason })?;
-        let command = Command { time_ms: (self.life.seams.clock)(), change };
-        let bytes = entry_bytes(&command);
-        if bytes > ENTRY_BYTES_MAX {
-            return Err(ProposeError::TooLarge { bytes, limit: ENTRY_BYTES_MAX });
-        }
-        let deadline = Duration::from_millis(PROPOSE_MS_MAX);
-        match tokio::time::timeout(deadline, raft.client_write(command)).await {
-            Ok(Ok(written)) => Ok((codec::position(&written.log_id), written.data)),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => Err(elsewhere(&forward)),
-            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward)))) => {
-                Err(ProposeError::Unknown { leader: leader(&forward) })
-            }
-            // The other refusals are of membership changes.
-            Ok(Err(RaftError::APIError(_))) => Err(ProposeError::Unknown { leader: None }),
-            Ok(Err(RaftError::Fatal(_))) => Err(ProposeError::NotRunning { reason: STOPPED }),
-            Err(_) => Err(ProposeError::Deadline { deadline }),
-        }
-    }
-
-    /// Returns once this controller is known to lead and has applied everything that was committed anywhere when this
-    /// was called: what is read afterwards is not stale.
-    ///
-    /// # Errors
-    /// [`ProposeError`].
-    pub async fn read_barrier(&self, deadline: Duration) -> Result<(), ProposeError> {
-        let raft = self.running().map_err(|reason| ProposeError::NotRunning { reason })?;
-        let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(deadline);
-        let barrier = async {
-            let position = match raft.get_read_linearizer(option).await {
-                Ok(position) => position,
-                Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                    return Err(elsewhere(&forward));
-                }
-                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                    return Err(ProposeError::NoQuorum);
-                }
-                Err(RaftError::Fatal(_)) => return Err(ProposeError::NotRunning { reason: STOPPED }),
-            };
-            let stopped = |_| ProposeError::NotRunning { reason: STOPPED };
-            position.await_ready(&raft).await.map(drop).map_err(stopped)
-        };
-        tokio::time::timeout(deadline, barrier).await.unwrap_or(Err(ProposeError::Deadline { deadline }))
-    }
-
     /// Carries out one step of a plan, given the position of the last membership entry. Returns the position of the
     /// last membership entry afterwards: the precondition of the next step.
     ///
@@ -342,7 +284,7 @@ impl Node {
 }
 
 /// Why a question has no answer once Raft has ended.
-const STOPPED: &str = "has stopped";
+pub(super) const STOPPED: &str = "has stopped";
 
 /// For the rest of this module.
 impl Node {
@@ -453,25 +395,6 @@ impl Node {
             lanes.heard_from(id);
         }
     }
-}
-
-fn leader(forward: &ForwardToLeader<TypeConfig>) -> Option<ControllerId> {
-    forward.leader_id.and_then(ControllerId::new)
-}
-
-fn elsewhere(forward: &ForwardToLeader<TypeConfig>) -> ProposeError {
-    match forward.reason {
-        ForwardReason::LeaseExpired => ProposeError::NoQuorum,
-        ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => {
-            ProposeError::NotLeader { leader: leader(forward) }
-        }
-    }
-}
-
-/// How large a command's log entry will be, wherever in the log it comes to stand.
-fn entry_bytes(command: &Command) -> usize {
-    let log_id = log_id_at(LogPosition { term: u64::MAX, index: u64::MAX });
-    codec::encode_entry(&Entry { log_id, payload: EntryPayload::Normal(command.clone()) }).len()
 }
 
 /// A snapshot as Raft's library passes it around.

@@ -97,6 +97,12 @@ impl Status {
         self.leader_contact.map(|at| at.elapsed())
     }
 
+    /// Whether it leads, and no majority has answered it since it does.
+    #[must_use]
+    pub fn leads_without_answers(&self) -> bool {
+        self.leads() && self.leader_contact.is_none()
+    }
+
     /// How many entries a member lags behind this leader. `None` when this controller does not lead or does not know.
     #[must_use]
     pub fn lag_entries(&self, member: ControllerId) -> Option<u64> {

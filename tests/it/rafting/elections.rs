@@ -50,9 +50,25 @@ async fn leadership_moves_at_once_and_without_waiting_for_a_lease() {
     );
     nodes.seats[to].becomes(RaftRole::Leader).await;
     assert_eq!(nodes.seats[to].status().term, term + 1);
-    // A leader of this moment has nobody's answer yet: it says so, and writes with the first.
-    let write = async || nodes.seats[to].node().propose(registrations("edge", 1, 0)).await;
-    eventually("it writes", SOON, write).await;
+}
+
+/// A leader of this moment has nobody's answer yet: it waits for the first, and writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_just_begun_to_lead_writes() {
+    let nodes = Nodes::found(3).await;
+    let (mut from, mut to) = (nodes.leader().await, nodes.followers().await[1]);
+    for round in 0..10 {
+        let successor = nodes.seats[to].node();
+        nodes.caught_up(to, from).await;
+        let writing = async {
+            successor.status().wait_for(pilothouse::raft::Status::leads).await.unwrap();
+            successor.propose(registrations(&format!("edge-{round}"), 1, 0)).await
+        };
+        let hand_over = async || nodes.seats[from].node().hand_over(nodes.seats[to].id()).await;
+        let (written, _) = tokio::join!(writing, eventually("leadership moves", SOON, hand_over));
+        written.unwrap();
+        (from, to) = (to, from);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
