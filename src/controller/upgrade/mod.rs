@@ -85,7 +85,7 @@ impl Backend {
         let again = |member: Member| {
             let sight = seen.get(&member.id);
             async move {
-                let agreement = sight?.agreement.clone();
+                let agreement = sight?.agreement;
                 Some((member.id, Sight { runs: self.runs(&member).await, agreement }))
             }
         };
