@@ -163,12 +163,14 @@ impl Changing<'_> {
 
     /// The record of the blank controller at an address, under an id that was never used.
     async fn newcomer(&self, peer: &Endpoint) -> Result<Member, AdminError> {
-        let refuse = |reason: String| AdminError::NotAddable { peer: peer.to_string(), reason };
+        let refuse =
+            |reason: String, hint: &str| AdminError::NotAddable { peer: peer.to_string(), reason, hint: hint.into() };
         self.narrator.say(format!("asking {peer} who it is")).await;
         let absent = |why: PeerError| {
-            refuse(format!(
-                "{why}; start the controller there with `join = true`, and name its peer port (listen.peer)"
-            ))
+            refuse(
+                why.to_string(),
+                "start the controller there with `join = true`, and name its peer port (listen.peer)",
+            )
         };
         let record = self.backend.node().identify(peer, None).await.map_err(absent)?;
         let known = self.backend.node().read(|state| {
@@ -178,19 +180,21 @@ impl Changing<'_> {
         if let Some(id) = known {
             return Err(Refusal::AlreadyMember { id }.into());
         }
-        let taken = self.taken_before(&record).map_err(refuse)?;
+        let taken = self.taken_before(&record);
+        let taken = taken.map_err(|reason| refuse(reason, "wipe its data directory first"))?;
         if !record.joins {
-            return Err(refuse("it does not wait to be added; set join = true in its configuration".into()));
+            return Err(refuse("it does not wait to be added".into(), "set join = true in its configuration"));
         }
         let build = record.announcement(record.id.unwrap_or_else(|| self.backend.node().read(next_id)));
-        self.backend.node().read(|state| state.judge_build(&build)).map_err(|why| refuse(why.to_string()))?;
+        let fits = self.backend.node().read(|state| state.judge_build(&build));
+        fits.map_err(|why| refuse(why.to_string(), &why.hint()))?;
         for advertised in &record.peer {
             let same = self.backend.node().identify(advertised, record.id).await.map_err(|why| {
-                refuse(format!("it advertises {advertised}, where nobody answers ({why}); correct advertise.peer"))
+                refuse(format!("it advertises {advertised}, where nobody answers ({why})"), "correct advertise.peer")
             })?;
             if same.incarnation != record.incarnation {
-                let who = same.name;
-                return Err(refuse(format!("it advertises {advertised}, where {who} listens; correct advertise.peer")));
+                let reason = format!("it advertises {advertised}, where {} listens", same.name);
+                return Err(refuse(reason, "correct advertise.peer"));
             }
         }
         // A certificate is for one id: whoever has one takes no other. The plan refuses an id that was ever used.
@@ -206,7 +210,7 @@ impl Changing<'_> {
         let ours = self.backend.node().me().cluster == Some((cluster, epoch)) && record.last_log.is_none();
         match record.id.filter(unused) {
             Some(id) if ours => Ok(Some(id)),
-            _ => Err(format!("it belongs to cluster {cluster} already; wipe its data directory first")),
+            _ => Err(format!("it belongs to cluster {cluster} already")),
         }
     }
 

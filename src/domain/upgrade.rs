@@ -167,7 +167,7 @@ pub enum Misfit {
     /// It cannot read what the cluster writes, or the cluster not what it writes.
     #[error(
         "its build, {version}, reads feature levels {min} to {max}; this cluster writes level {level}, and its controllers \
-         read {from} to {to}; install a version that reads level {level}"
+         read {from} to {to}"
     )]
     Level {
         /// Version of its build.
@@ -184,10 +184,7 @@ pub enum Misfit {
         to: FeatureLevel,
     },
     /// With it the cluster would serve fewer protocols, and routers would lose their dialect.
-    #[error(
-        "its build, {version}, serves router protocols {serves}; this cluster serves {served}; install a neighbouring \
-         version"
-    )]
+    #[error("its build, {version}, serves router protocols {serves}; this cluster serves {served}")]
     Protocols {
         /// Version of its build.
         version: String,
@@ -196,6 +193,17 @@ pub enum Misfit {
         /// What the cluster serves.
         served: ProtocolRange,
     },
+}
+
+impl Misfit {
+    /// What to do.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Level { level, .. } => format!("install a version that reads level {level}"),
+            Self::Protocols { .. } => "install a neighbouring version".to_owned(),
+        }
+    }
 }
 
 /// What becomes of a router.

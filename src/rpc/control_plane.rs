@@ -323,8 +323,10 @@ pub enum AdminError {
     NotAddable {
         /// Its address.
         peer: String,
-        /// Why, and after the last semicolon what to do.
+        /// Why.
         reason: String,
+        /// What to do.
+        hint: String,
     },
     /// A step of a plan did not succeed in time, or at all. Earlier steps stay done.
     #[error("{step} did not succeed: {reason}")]

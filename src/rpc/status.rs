@@ -251,10 +251,7 @@ impl From<AdminError> for Status {
                 message,
                 "wait until it is done: `pilothouse cluster status` shows one voter set then",
             ),
-            AdminError::NotAddable { .. } => {
-                let (words, hint) = message.rsplit_once("; ").unwrap_or((&message, ""));
-                refusal(Code::FailedPrecondition, "not_addable", words, hint)
-            }
+            AdminError::NotAddable { ref hint, .. } => refusal(Code::FailedPrecondition, "not_addable", message, hint),
             AdminError::StepFailed { .. } => refusal(
                 Code::Aborted,
                 "step_failed",
