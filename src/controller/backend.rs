@@ -220,6 +220,7 @@ async fn follow_raft(backend: Arc<Backend>, metrics: Metrics) {
     loop {
         let leader = backend.leader().leader;
         metrics.raft(&status.borrow_and_update(), leader);
+        metrics.snapshots_without_room(backend.node.snapshots_without_room());
         // A leader is lost by silence, which changes nothing in Raft.
         if let Ok(Err(_)) = tokio::time::timeout(LEADER_LOOK_EVERY, status.changed()).await {
             return;

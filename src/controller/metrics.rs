@@ -100,6 +100,7 @@ pub struct Metrics {
     level: Count,
     level_newest: Count,
     states_differ: Count,
+    snapshots_without_room: Count,
 }
 
 impl Metrics {
@@ -150,6 +151,11 @@ impl Metrics {
             "Members whose replicated state is another one than this leader's",
             m.states_differ.clone(),
         );
+        registry.register(
+            "pilothouse_snapshots_without_room",
+            "Snapshots of the log that were not made, since the disk had no room for them, since the start",
+            m.snapshots_without_room.clone(),
+        );
         registry.register("pilothouse_calls_denied", "Calls of somebody who may not make them", m.calls_denied.clone());
         m
     }
@@ -162,6 +168,10 @@ impl Metrics {
         self.last_log.set(status.last_log.unwrap_or(0));
         self.committed.set(index(status.committed));
         self.applied.set(index(status.applied));
+    }
+
+    pub(super) fn snapshots_without_room(&self, since_start: u64) {
+        self.snapshots_without_room.set(since_start);
     }
 
     pub(super) fn seats(&self, sessions: usize, watchers: usize) {

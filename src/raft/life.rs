@@ -8,7 +8,7 @@ use std::time::Duration;
 use openraft::Raft;
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::duties;
@@ -37,6 +37,9 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(30);
 /// Most different refusals that are remembered for that.
 const COMPLAINTS_MAX: usize = 64;
 
+/// How many trials of a feature level go on at a time: each writes the whole state.
+pub(super) const TRIALS_MAX: usize = 1;
+
 /// Why a question has no answer before Raft runs.
 pub(super) const NOT_YET: &str = "is blank: it belongs to no cluster yet";
 
@@ -52,6 +55,7 @@ pub(super) struct Life {
     pub(super) contact: LeaderContact,
     pub(super) complaints: Complaints,
     pub(super) snapshot_turns: watch::Sender<u64>,
+    pub(super) trials: Arc<Semaphore>,
     /// Taken when Raft starts.
     parts: tokio::sync::Mutex<Option<(LogStore, StateMachine)>>,
     raft: OnceLock<(RaftHandle, Arc<Lanes>)>,
@@ -76,6 +80,7 @@ impl Life {
             contact: LeaderContact::default(),
             complaints: Complaints::default(),
             snapshot_turns: watch::Sender::new(0),
+            trials: Arc::new(Semaphore::new(TRIALS_MAX)),
             parts: tokio::sync::Mutex::new(Some((log, machine))),
             raft: OnceLock::new(),
             fatal: watch::Sender::default(),

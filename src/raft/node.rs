@@ -162,6 +162,12 @@ impl Node {
         self.life.applied.standings()
     }
 
+    /// How often a snapshot was not made here since the disk had no room for it, since the start.
+    #[must_use]
+    pub fn snapshots_without_room(&self) -> u64 {
+        self.life.applied.snapshots_without_room()
+    }
+
     /// Reads the applied state. Quick work only: applying waits meanwhile.
     pub fn read<T>(&self, f: impl FnOnce(&ClusterState) -> T) -> T {
         self.life.applied.read(f)

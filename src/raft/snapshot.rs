@@ -45,6 +45,9 @@ pub enum Error {
     /// Nothing was applied yet.
     #[error("there is nothing to make a snapshot of: no log entry was applied yet")]
     NothingApplied,
+    /// Another trial of a level goes on here.
+    #[error("another trial of a feature level goes on on this controller: ask again when it has ended")]
+    Busy,
     /// A level was tried, and the state came back as another one.
     #[error(
         "what is written at feature level {level} is read back as something else: report this, and do not finalize"
@@ -63,7 +66,16 @@ impl From<Error> for io::Error {
                 Self::new(io::ErrorKind::InvalidData, error)
             }
             Error::NothingApplied => Self::new(io::ErrorKind::InvalidInput, error),
+            Error::Busy => Self::new(io::ErrorKind::ResourceBusy, error),
         }
+    }
+}
+
+impl Error {
+    /// Whether it is only room that is missing: nothing is damaged, and another attempt may succeed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_full())
     }
 }
 
@@ -98,13 +110,19 @@ pub fn try_level(files: &SnapshotFiles, state: &ClusterState, level: FeatureLeve
 
 fn begin(files: &SnapshotFiles, state: &ClusterState) -> Result<SnapshotWriter, Error> {
     let position = state.applied.ok_or(Error::NothingApplied)?;
-    let mut writer = files.create(position)?;
+    let mut writer = files.create(position, content_bytes(state))?;
     let path = || PathBuf::from(format!("of {}.{}", position.term, position.index));
     for record in SnapshotEncoder::new(state) {
         let failed = |source| SnapshotError::Io { operation: "write", path: path(), source };
         writer.write_all(&record).map_err(failed)?;
     }
     Ok(writer)
+}
+
+/// How many bytes a state has in a snapshot. Encoded once more than it would have to be: an estimate from the snapshot
+/// before knows nothing of the first one, nor of what was registered since.
+fn content_bytes(state: &ClusterState) -> u64 {
+    SnapshotEncoder::new(state).map(|record| record.len() as u64).sum()
 }
 
 /// Reads the state out of a snapshot.
@@ -180,6 +198,8 @@ mod tests {
     use crate::domain::feature::Announcement;
     use crate::domain::ids::{ControllerId, Incarnation};
     use crate::domain::negotiation::ProtocolRange;
+    use crate::storage::Room;
+    use crate::storage::snapshot_files::SNAPSHOT_LEAVES_BYTES;
 
     fn announcement(n: u64) -> (ControllerId, Announcement) {
         let controller = ControllerId::new(n).unwrap();
@@ -213,5 +233,30 @@ mod tests {
         assert!(matches!(try_level(&files, &ClusterState::default(), FeatureLevel::THREE), Err(Error::NothingApplied)));
         assert!(files.newest().is_none());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_snapshot_and_a_trial_need_room_for_all_of_the_state_beside_what_the_log_needs() {
+        let applied = Some(LogPosition { term: 1, index: 7 });
+        let mut state = ClusterState { applied, level: Some(FeatureLevel::ONE), ..ClusterState::default() };
+        state.announcements.extend((1..50).map(announcement));
+        let on_disk_with = |free_bytes| {
+            let directory = tempfile::tempdir().unwrap();
+            let files = SnapshotFiles::open_with(directory.path(), Room::call(move |_| Ok(free_bytes))).unwrap();
+            let outcomes = (try_level(&files, &state, FeatureLevel::ONE), write(&files, &state));
+            (outcomes, std::fs::read_dir(directory.path()).unwrap().count())
+        };
+        let ((tried, written), _) = on_disk_with(u64::MAX);
+        let (tried, written) = (tried.unwrap().bytes, written.unwrap().length_bytes());
+        assert_eq!(tried, written);
+        let needed = SNAPSHOT_LEAVES_BYTES + written;
+        assert!(matches!(on_disk_with(needed), ((Ok(_), Ok(_)), 1)));
+        let ((tried, written), files) = on_disk_with(needed - 1);
+        for refused in [tried.unwrap_err(), written.unwrap_err()] {
+            let text = refused.to_string();
+            assert!(refused.is_full() && text.contains("free some space"), "{text}");
+            assert!(text.contains(&format!("{needed} are needed")), "refused before anything is written: {text}");
+        }
+        assert_eq!(files, 0);
     }
 }

@@ -5,6 +5,7 @@
 //! list that is none is reported, and the last good list stays published.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use crate::domain::controller_list::{Defect, ListState};
 use crate::domain::state::{ClusterState, LogPosition};
 use crate::storage::{Directory, OnFatal, SnapshotFile, SnapshotFiles, Work};
 
+/// How long a snapshot without room waits before it is tried again.
+const ROOM_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// An applied entry that is not durable here after this time means a disk that has failed.
 const DURABLE_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -74,6 +77,8 @@ struct Shared {
     /// The newest snapshot, with what Raft says of it.
     snapshot: RwLock<Option<(Meta, SnapshotFile)>>,
     hashing: Hashing,
+    /// How often there was no room for a snapshot.
+    without_room: AtomicU64,
 }
 
 impl Applied {
@@ -104,6 +109,12 @@ impl Applied {
     #[must_use]
     pub fn checkpoints(&self) -> watch::Receiver<Checkpoints> {
         self.shared.hashing.kept()
+    }
+
+    /// How often a snapshot was not made since there was no room for it, since the start.
+    #[must_use]
+    pub fn snapshots_without_room(&self) -> u64 {
+        self.shared.without_room.load(Ordering::Relaxed)
     }
 
     fn standings_changed(&self) {
@@ -157,6 +168,7 @@ pub struct StateMachine {
     applied: Applied,
     snapshots: SnapshotFiles,
     durable: watch::Receiver<Durable>,
+    room_again_after: Duration,
     work: Work,
     on_fatal: OnFatal,
 }
@@ -202,10 +214,11 @@ impl StateMachine {
             standings: watch::Sender::new(0),
             snapshot: RwLock::new(snapshot),
             hashing: Hashing::default(),
+            without_room: AtomicU64::new(0),
         };
         let applied = Applied { shared: Arc::new(shared) };
         applied.publish();
-        Ok(Self { applied, snapshots, durable, work, on_fatal })
+        Ok(Self { applied, snapshots, durable, room_again_after: ROOM_AGAIN_AFTER, work, on_fatal })
     }
 
     /// What has been applied, for others to read.
@@ -261,22 +274,23 @@ impl StateMachine {
     }
 }
 
-/// Does slow work where the directory's owner wants it done. A failure is raised: after it nobody knows what is on disk.
+/// Does slow work where the directory's owner wants it done.
 async fn work_on_disk<T: Send + 'static>(
     work: Work,
-    on_fatal: &OnFatal,
     job: impl FnOnce() -> Result<T, snapshot::Error> + Send + 'static,
-) -> Result<T, io::Error> {
-    let result = match work {
-        Work::Inline => job(),
-        Work::Threads => tokio::task::spawn_blocking(job).await.map_err(io::Error::other)?,
-    };
-    result.map_err(|error| {
-        if !matches!(error, snapshot::Error::NothingApplied) {
-            on_fatal.raise(&error);
-        }
-        error.into()
-    })
+) -> Result<Result<T, snapshot::Error>, io::Error> {
+    match work {
+        Work::Inline => Ok(job()),
+        Work::Threads => tokio::task::spawn_blocking(job).await.map_err(io::Error::other),
+    }
+}
+
+/// A failure is raised: after it nobody knows what is on disk.
+fn raised(on_fatal: &OnFatal, error: snapshot::Error) -> io::Error {
+    if !matches!(error, snapshot::Error::NothingApplied) {
+        on_fatal.raise(&error);
+    }
+    error.into()
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -312,18 +326,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         SnapshotBuilder {
             applied: self.applied.clone(),
             snapshots: self.snapshots.clone(),
+            durable: self.durable.clone(),
+            room_again_after: self.room_again_after,
             work: self.work,
             on_fatal: self.on_fatal.clone(),
+            waits_for_room: false,
         }
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
-        // Without room the log goes on without a snapshot; it has a reserve of its own.
-        if !force && !self.snapshots.has_room() {
-            tracing::error!("no room for a snapshot, so the log keeps growing: free some space on the disk");
-            return None;
-        }
-        Some(self.get_snapshot_builder().await)
+        // Raft waits for one that it needs at its start; for the others nobody waits.
+        Some(SnapshotBuilder { waits_for_room: !force, ..self.get_snapshot_builder().await })
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, file: SnapshotFile) -> Result<(), io::Error> {
@@ -336,7 +349,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             Ok((state, snapshots.install(&file)?))
         };
-        let (state, file) = work_on_disk(self.work, &self.on_fatal, install).await?;
+        let installed = work_on_disk(self.work, install).await?;
+        let (state, file) = installed.map_err(|error| raised(&self.on_fatal, error))?;
         self.applied.change(|current| *current = state);
         self.applied.standings_changed();
         self.applied.keep_snapshot(meta.clone(), file);
@@ -351,18 +365,23 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 }
 
 /// Makes a snapshot of what is applied when it runs.
+///
+/// Raft takes every error of a builder for the end of its storage. A disk without room is not that: the log goes on
+/// without a snapshot, and has a reserve of its own. So the builder waits, and tries again until there is room.
 #[derive(Debug)]
 pub struct SnapshotBuilder {
     applied: Applied,
     snapshots: SnapshotFiles,
+    /// Closed once the log is.
+    durable: watch::Receiver<Durable>,
+    room_again_after: Duration,
     work: Work,
     on_fatal: OnFatal,
+    waits_for_room: bool,
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
-    type SnapshotData = SnapshotFile;
-
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotFile>, io::Error> {
+impl SnapshotBuilder {
+    async fn attempt(&self) -> Result<Result<(Meta, SnapshotFile), snapshot::Error>, io::Error> {
         let (applied, snapshots) = (self.applied.clone(), self.snapshots.clone());
         let build = move || {
             // Records are shared, so the clone is small, and applying goes on while it is written.
@@ -371,7 +390,38 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             let content = |source| snapshot::Error::Content { path: file.path().to_path_buf(), source };
             Ok((snapshot::meta_of(&state).map_err(content)?, file))
         };
-        let (meta, file) = work_on_disk(self.work, &self.on_fatal, build).await?;
+        work_on_disk(self.work, build).await
+    }
+
+    /// Nobody may write into a directory whose log is closed: another process may have it by then.
+    async fn until_room_may_be_back(&mut self) -> Result<(), io::Error> {
+        let closed = async { while self.durable.changed().await.is_ok() {} };
+        match tokio::time::timeout(self.room_again_after, closed).await {
+            Ok(()) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the log is closed")),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotFile>, io::Error> {
+        let (meta, file) = loop {
+            match self.attempt().await? {
+                Ok(built) => break built,
+                Err(full) if full.is_full() => {
+                    self.applied.shared.without_room.fetch_add(1, Ordering::Relaxed);
+                    let again_s = self.room_again_after.as_secs();
+                    tracing::error!(error = %full, again_s, "no snapshot is made, so the log keeps growing");
+                    if !self.waits_for_room {
+                        return Err(full.into());
+                    }
+                    self.until_room_may_be_back().await?;
+                }
+                Err(error) => return Err(raised(&self.on_fatal, error)),
+            }
+        };
         self.applied.keep_snapshot(meta.clone(), file.clone());
         Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: file })
     }

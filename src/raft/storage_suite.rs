@@ -181,7 +181,7 @@ impl SuiteBuilder {
     /// The suite purges a log of which nothing was applied, and wants a snapshot of that. Ours refuses: what is absent
     /// must never become known to be empty. One case gets a stand-in here.
     fn of_nothing(&self) -> SnapshotOf<SuiteConfig, SnapshotFile> {
-        let file = self.1.create(LogPosition { term: 0, index: 0 }).unwrap().finish().unwrap();
+        let file = self.1.create(LogPosition { term: 0, index: 0 }, 0).unwrap().finish().unwrap();
         SnapshotOf::<SuiteConfig, _> { meta: SnapshotMetaOf::<SuiteConfig>::default(), snapshot: file }
     }
 }

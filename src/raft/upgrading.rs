@@ -1,8 +1,9 @@
 //! What a change of the feature level asks of a node: comparable hashes of its state, and a trial of the level.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::errors::ProposeError;
 use super::network::ask;
@@ -58,10 +59,54 @@ impl Node {
     /// Writes the applied state as it will be written at a level, on a copy, and reads it back.
     ///
     /// # Errors
-    /// [`snapshot::Error`]: then this controller could not go on at that level.
+    /// [`snapshot::Error`]: then this controller could not go on at that level, or could not find out now: there is no
+    /// room for the copy, or another trial goes on.
     pub async fn try_level(&self, level: FeatureLevel) -> Result<Trial, snapshot::Error> {
-        let (state, files) = (self.read(ClusterState::clone), self.life().directory.snapshots());
-        let trial = tokio::task::spawn_blocking(move || snapshot::try_level(&files, &state, level));
-        trial.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        let files = self.life().directory.snapshots();
+        let state = || self.read(ClusterState::clone);
+        in_turn(&self.life().trials, state, move |state| snapshot::try_level(&files, &state, level)).await
+    }
+}
+
+/// Tries something with a copy of the state, unless as many trials go on as may.
+async fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    state: impl FnOnce() -> ClusterState,
+    trial: impl FnOnce(ClusterState) -> Result<T, snapshot::Error> + Send + 'static,
+) -> Result<T, snapshot::Error> {
+    let turn = Arc::clone(turns).try_acquire_owned().map_err(|_| snapshot::Error::Busy)?;
+    let state = state();
+    let trial = tokio::task::spawn_blocking(move || {
+        // Held by the work and not by whoever waits for it: that may give up before the work has ended.
+        let _turn = turn;
+        trial(state)
+    });
+    trial.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::raft::life::TRIALS_MAX;
+
+    #[tokio::test]
+    async fn a_trial_keeps_its_turn_until_it_has_ended_even_when_nobody_waits_for_it() {
+        let turns = Arc::new(Semaphore::new(TRIALS_MAX));
+        let ((begin, begins), (end, ends)) = (sync_channel::<()>(0), sync_channel::<()>(0));
+        let trial = move |_| Ok(begin.send(()).is_ok() && ends.recv().is_ok());
+        let waiting = in_turn(&turns, ClusterState::default, trial);
+        {
+            let mut waiting = std::pin::pin!(waiting);
+            assert!(futures::poll!(&mut waiting).is_pending());
+        }
+        begins.recv().unwrap();
+        let busy = in_turn(&turns, || unreachable!("not even copied"), |_| Ok(())).await.unwrap_err();
+        assert!(matches!(busy, snapshot::Error::Busy), "{busy}");
+        end.send(()).unwrap();
+        let free = tokio::time::timeout(HASHED_WITHIN, turns.acquire()).await.unwrap().unwrap();
+        drop(free);
+        in_turn(&turns, ClusterState::default, |_| Ok(())).await.unwrap();
     }
 }

@@ -299,6 +299,20 @@ pub enum SnapshotError {
         /// The newest that this build reads.
         supported: u8,
     },
+    /// The disk has no room for it beside what the log needs to go on. Nothing was written.
+    #[error(
+        "there is no room for a snapshot in {}: {free_bytes} bytes are free, {needed_bytes} are needed; free some space \
+         on this disk",
+        path.display()
+    )]
+    NoRoom {
+        /// The directory of snapshots.
+        path: PathBuf,
+        /// What is free.
+        free_bytes: u64,
+        /// What is needed.
+        needed_bytes: u64,
+    },
     /// More bytes than a snapshot may have.
     #[error("snapshot {} would have more than {limit} bytes", path.display())]
     TooLarge {
@@ -309,9 +323,24 @@ pub enum SnapshotError {
     },
 }
 
+impl SnapshotError {
+    /// Whether it is only room that is missing: nothing is damaged, and another attempt may succeed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Damaged { .. } | Self::NewerFormat { .. } | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
 impl From<SnapshotError> for io::Error {
     fn from(error: SnapshotError) -> Self {
         let kind = match &error {
+            SnapshotError::NoRoom { .. } => io::ErrorKind::StorageFull,
             SnapshotError::Io { source, .. } => source.kind(),
             SnapshotError::Damaged { .. } | SnapshotError::NewerFormat { .. } => io::ErrorKind::InvalidData,
             SnapshotError::TooLarge { .. } => io::ErrorKind::FileTooLarge,

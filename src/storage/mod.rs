@@ -20,7 +20,7 @@
 //! | [`record`] | what a stored value looks like: version, checksum, content |
 //! | [`flusher`] | the one order of appends, votes and truncations on their way to the disk |
 //! | [`snapshot_files`], [`snapshot_file`] | snapshots |
-//! | [`disk`] | small things about files: atomic replacement, free space |
+//! | [`disk`], [`room`] | small things about files: atomic replacement, free space |
 //! | [`error`], [`fatal`] | what can go wrong, and what ends the process |
 
 pub mod directory;
@@ -33,6 +33,7 @@ pub mod format;
 pub mod log;
 pub mod memory_log;
 pub mod record;
+pub mod room;
 pub mod sled_log;
 pub mod snapshot_file;
 pub mod snapshot_files;
@@ -45,6 +46,7 @@ pub use flusher::{Flusher, Work};
 pub use format::{Assignment, Marker};
 pub use log::{Log, MetaKey, Record};
 pub use memory_log::MemoryLog;
+pub use room::Room;
 pub use sled_log::SledLog;
 pub use snapshot_file::{SnapshotFile, SnapshotReceiver, SnapshotWriter};
 pub use snapshot_files::SnapshotFiles;

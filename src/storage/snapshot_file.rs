@@ -16,7 +16,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::sled_log::DISK_RESERVE_BYTES;
-use super::{SnapshotError, SnapshotFiles, disk};
+use super::snapshot_files::SNAPSHOT_LEAVES_BYTES;
+use super::{Room, SnapshotError, SnapshotFiles};
 use crate::domain::state::LogPosition;
 
 /// The snapshot format that this build writes, and the newest that it reads.
@@ -30,6 +31,8 @@ const MAGIC: &[u8; 8] = b"PH\x89SNAP\n";
 const HEADER_BYTES: usize = 8 + 1 + 8 + 8;
 const DIGEST_BYTES: usize = 32;
 const TRAILER_BYTES: usize = 8 + DIGEST_BYTES;
+/// What a file has beside its content.
+pub(super) const FRAME_BYTES: u64 = (HEADER_BYTES + TRAILER_BYTES) as u64;
 
 /// A complete, checked snapshot. Clones share one open file, which stays readable when a newer snapshot replaces it.
 #[derive(Debug, Clone)]
@@ -161,8 +164,13 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    pub(super) fn create(files: SnapshotFiles, path: PathBuf, position: LogPosition) -> Result<Self, SnapshotError> {
-        let partial = Partial::create(path)?;
+    pub(super) fn create(
+        files: SnapshotFiles,
+        path: PathBuf,
+        room: Room,
+        position: LogPosition,
+    ) -> Result<Self, SnapshotError> {
+        let partial = Partial::create(path, room, SNAPSHOT_LEAVES_BYTES)?;
         let buffer = header(position).to_vec();
         Ok(Self { files, partial, hash: Sha256::new(), buffer, content_bytes: 0 })
     }
@@ -219,8 +227,9 @@ pub struct SnapshotReceiver {
 }
 
 impl SnapshotReceiver {
-    pub(super) fn create(path: PathBuf) -> Result<Self, SnapshotError> {
-        Ok(Self { partial: Partial::create(path)? })
+    pub(super) fn create(path: PathBuf, room: Room) -> Result<Self, SnapshotError> {
+        // One that comes gives back more room than it takes: the log before it goes.
+        Ok(Self { partial: Partial::create(path, room, DISK_RESERVE_BYTES)? })
     }
 
     /// How many bytes have arrived: the offset that the next chunk must have.
@@ -256,19 +265,22 @@ struct Partial {
     path: PathBuf,
     file: File,
     length_bytes: u64,
+    room: Room,
+    /// What has to stay free.
+    leaves_bytes: u64,
     uninstalled: Arc<Unlinked>,
 }
 
 impl Partial {
-    fn create(path: PathBuf) -> Result<Self, SnapshotError> {
+    fn create(path: PathBuf, room: Room, leaves_bytes: u64) -> Result<Self, SnapshotError> {
         let file = File::create_new(&path).map_err(failed("create", &path))?;
         let uninstalled = Arc::new(Unlinked(path.clone()));
-        Ok(Self { path, file, length_bytes: 0, uninstalled })
+        Ok(Self { path, file, length_bytes: 0, room, leaves_bytes, uninstalled })
     }
 
     /// A snapshot never takes the room that the log keeps in reserve.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if disk::free_bytes(&self.path)? < DISK_RESERVE_BYTES.saturating_add(bytes.len() as u64) {
+        if self.room.free_bytes(&self.path)? < self.leaves_bytes.saturating_add(bytes.len() as u64) {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full: free some space"));
         }
         self.file.write_all(bytes)?;
@@ -321,7 +333,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let snapshots = SnapshotFiles::open(directory.path()).unwrap();
         let made = |index| {
-            let mut writer = snapshots.create(LogPosition { term: 1, index }).unwrap();
+            let mut writer = snapshots.create(LogPosition { term: 1, index }, 7).unwrap();
             writer.write_all(b"content").unwrap();
             writer
         };

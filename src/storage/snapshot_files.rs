@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::sled_log::DISK_RESERVE_BYTES;
-use super::snapshot_file::failed;
-use super::{SnapshotError, SnapshotFile, SnapshotReceiver, SnapshotWriter, disk};
+use super::snapshot_file::{FRAME_BYTES, failed};
+use super::{Room, SnapshotError, SnapshotFile, SnapshotReceiver, SnapshotWriter, disk};
 use crate::domain::state::LogPosition;
 
 /// How many snapshots are kept: the newest, and one to fall back to.
 const KEPT_MAX: usize = 2;
+/// What a snapshot that is made here leaves free: the log's reserve, and as much again for the log to go on meanwhile. A
+/// log that meets its reserve ends the process, so a snapshot must never bring it there.
+pub const SNAPSHOT_LEAVES_BYTES: u64 = 32 * 1024 * 1024;
+const _: () = assert!(SNAPSHOT_LEAVES_BYTES >= 2 * DISK_RESERVE_BYTES);
 /// How many damaged snapshots are kept for a look at them.
 const DAMAGED_KEPT_MAX: usize = 2;
 
@@ -28,6 +32,7 @@ pub struct SnapshotFiles {
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
+    room: Room,
     newest: Mutex<Option<SnapshotFile>>,
     /// Numbers the files that are not complete yet.
     partials: AtomicU64,
@@ -39,13 +44,21 @@ impl SnapshotFiles {
     /// # Errors
     /// [`SnapshotError`], [`SnapshotError::NewerFormat`] among them.
     pub fn open(directory: &Path) -> Result<Self, SnapshotError> {
+        Self::open_with(directory, Room::of_disk())
+    }
+
+    /// As [`SnapshotFiles::open`], on a disk that has this room.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(directory: &Path, room: Room) -> Result<Self, SnapshotError> {
         fs::create_dir_all(directory).map_err(failed("create the directory of", directory))?;
         disk::sync_parent(directory).map_err(failed("sync the directory of", directory))?;
         for path in list(directory, PARTIAL)? {
             fs::remove_file(&path).map_err(failed("remove", &path))?;
         }
         let newest = newest_valid(directory)?;
-        let inner = Inner { directory: directory.to_path_buf(), newest: Mutex::new(newest), partials: 0.into() };
+        let inner = Inner { directory: directory.to_path_buf(), room, newest: Mutex::new(newest), partials: 0.into() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -55,20 +68,18 @@ impl SnapshotFiles {
         self.lock().clone()
     }
 
-    /// Whether the disk has room for another snapshot like the newest one, beside what the log keeps in reserve.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        let like_newest = self.newest().map_or(0, |newest| newest.length_bytes().saturating_mul(2));
-        let needed = DISK_RESERVE_BYTES.saturating_mul(2).saturating_add(like_newest);
-        disk::free_bytes(&self.inner.directory).is_ok_and(|free| free >= needed)
-    }
-
-    /// Begins a snapshot that covers everything up to `position`.
+    /// Begins a snapshot that covers everything up to `position`, with a content of so many bytes.
     ///
     /// # Errors
-    /// [`SnapshotError`].
-    pub fn create(&self, position: LogPosition) -> Result<SnapshotWriter, SnapshotError> {
-        SnapshotWriter::create(self.clone(), self.partial_path(), position)
+    /// [`SnapshotError`]; [`SnapshotError::NoRoom`] before anything is written.
+    pub fn create(&self, position: LogPosition, content_bytes: u64) -> Result<SnapshotWriter, SnapshotError> {
+        let Inner { directory, room, .. } = &*self.inner;
+        let free_bytes = room.free_bytes(directory).map_err(failed("ask for room for a", directory))?;
+        let needed_bytes = SNAPSHOT_LEAVES_BYTES.saturating_add(FRAME_BYTES).saturating_add(content_bytes);
+        if free_bytes < needed_bytes {
+            return Err(SnapshotError::NoRoom { path: directory.clone(), free_bytes, needed_bytes });
+        }
+        SnapshotWriter::create(self.clone(), self.partial_path(), room.clone(), position)
     }
 
     /// Begins a snapshot that comes from another controller.
@@ -76,7 +87,7 @@ impl SnapshotFiles {
     /// # Errors
     /// [`SnapshotError`].
     pub fn receive(&self) -> Result<SnapshotReceiver, SnapshotError> {
-        SnapshotReceiver::create(self.partial_path())
+        SnapshotReceiver::create(self.partial_path(), self.inner.room.clone())
     }
 
     /// Makes a complete snapshot visible and durable, and older ones go. One from another directory is copied.

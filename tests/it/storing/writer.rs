@@ -54,6 +54,7 @@ fn in_its_role() {
         "for ever" => runtime.block_on(write_for_ever(&directory)),
         "a few" => runtime.block_on(write_a_few(&directory)),
         "until full" => runtime.block_on(super::full_disk::write_until_full(&directory)),
+        "without snapshots" => runtime.block_on(super::full_disk::go_on_without_snapshots(&directory)),
         other => panic!("no role {other}"),
     }
 }
