@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::HeldVote;
 use crate::domain::ids::{ClusterId, ControllerId, Incarnation};
 
 /// Why a data directory cannot be used. Nothing in it was overwritten.
@@ -196,6 +197,19 @@ pub enum LogError {
         /// Where it ends now.
         last: u64,
     },
+    /// The vote is older than one that was acknowledged: a part of the log was damaged, and the engine dropped the rest.
+    #[error(
+        "the vote of {marked} was acknowledged, and the log now holds {}: a part of it was damaged, and a controller \
+         that forgot its vote could give it twice in one term; do not start it again as it is: remove this controller \
+         from the cluster and add it again with an empty data directory",
+        held.map_or_else(|| "no vote".to_owned(), |held| format!("the vote of {held}"))
+    )]
+    VoteLost {
+        /// The newest that was acknowledged.
+        marked: HeldVote,
+        /// The one that is there.
+        held: Option<HeldVote>,
+    },
     /// A value of a later format.
     #[error("{what} is of record format {found}, this build reads {supported}: use the newer build that wrote it")]
     NewerRecord {
@@ -254,6 +268,7 @@ impl From<LogError> for io::Error {
             LogError::Damaged { .. }
             | LogError::Gap { .. }
             | LogError::Shortened { .. }
+            | LogError::VoteLost { .. }
             | LogError::NewerRecord { .. }
             | LogError::Unreadable { .. } => io::ErrorKind::InvalidData,
             LogError::TooLarge { .. } => io::ErrorKind::InvalidInput,

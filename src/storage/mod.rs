@@ -3,7 +3,8 @@
 //! ```text
 //! DIR/FORMAT       what this directory is: format version, incarnation, and once known cluster, epoch and node id
 //! DIR/LOCK         held while a process uses the directory
-//! DIR/log/         sled: tree `meta` (header first, vote, committed, purged) and tree `log` (index -> record)
+//! DIR/log/         sled: tree `meta` (header first, vote, committed, purged) and tree `log` (index -> record); beside
+//!                  them `tail` and `voted`, which say what sled must not have forgotten
 //! DIR/snapshots/   one file a snapshot, the newest two are kept
 //! ```
 //!
@@ -38,6 +39,7 @@ pub mod sled_log;
 pub mod snapshot_file;
 pub mod snapshot_files;
 mod tail;
+mod voted;
 
 pub use directory::{Directory, Settings};
 pub use error::{LogError, OpenError, SnapshotError};
@@ -50,3 +52,4 @@ pub use room::Room;
 pub use sled_log::SledLog;
 pub use snapshot_file::{SnapshotFile, SnapshotReceiver, SnapshotWriter};
 pub use snapshot_files::SnapshotFiles;
+pub use voted::HeldVote;

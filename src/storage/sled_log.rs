@@ -4,7 +4,8 @@
 //! - a crash while it writes its own recovery snapshot leaves a file that makes it unopenable: removed before opening;
 //! - pages over a quarter of a segment go to `blobs/`, which it never syncs: entries are cut into parts, the segment
 //!   size is chosen for them, and `blobs/` is checked to be empty;
-//! - it drops a damaged stretch and everything after it without a word: the mark beside it (`tail`) notices;
+//! - it drops a damaged stretch and everything after it without a word: the marks beside it notice, of entries (`tail`)
+//!   and of the vote (`voted`);
 //! - its cache defaults to 1 GiB, and garbage is only collected by its background flusher: both are set.
 //!
 //! On open everything is read once: header, checksums, that no entry is missing.
@@ -21,6 +22,7 @@ use super::extent::{Extent, Gatherer};
 use super::memory_log::check_sizes;
 use super::record::{self, damaged};
 use super::tail::Tail;
+use super::voted::{HeldVote, Voted};
 use super::{Log, LogError, MetaKey, Record};
 use crate::domain::state::LogPosition;
 
@@ -55,6 +57,7 @@ pub struct SledLog {
     file: File,
     extent: RwLock<Extent>,
     tail: Tail,
+    voted: Voted,
 }
 
 impl std::fmt::Debug for SledLog {
@@ -91,10 +94,14 @@ impl SledLog {
             file,
             extent: RwLock::new(Extent::default()),
             tail: Tail::open(directory)?,
+            voted: Voted::open(directory)?,
         };
         let extent = log.inspect()?;
         log.tail.check(extent.end())?;
+        let vote = log.load(MetaKey::Vote)?;
+        log.voted.check(vote.map(|vote| HeldVote::decode(&vote)).transpose()?)?;
         *log.extent_mut() = extent;
+        // It marks the vote, too, should the mark be behind.
         log.sync()?;
         disk::sync_parent(directory).map_err(engine("sync the directory of the log"))?;
         Ok(log)
@@ -201,8 +208,10 @@ impl Log for SledLog {
     }
 
     fn save(&self, key: MetaKey, value: &[u8]) -> Result<(), LogError> {
+        let vote = (key == MetaKey::Vote).then(|| HeldVote::decode(value)).transpose()?;
         let value = record::encode_meta(key, value);
         self.meta.insert([key.byte()], value).map_err(|error| broken("write to the log", error))?;
+        vote.into_iter().for_each(|vote| self.voted.saved(vote));
         Ok(())
     }
 
@@ -274,13 +283,13 @@ impl Log for SledLog {
     fn sync(&self) -> Result<(), LogError> {
         check_room(&self.directory)?;
         // Read before the flush: what is appended meanwhile is not covered by it.
-        let (cuts, end) = (self.tail.cuts(), self.extent().end());
+        let (cuts, end, vote) = (self.tail.cuts(), self.extent().end(), self.voted.unmarked());
         self.database.flush().map_err(|error| broken("write the log", error))?;
         self.file.sync_data().map_err(engine("sync the log"))?;
         match has_blobs(&self.directory) {
             Ok(false) => {
                 end.into_iter().for_each(|end| self.tail.reached(end, cuts));
-                Ok(())
+                vote.map_or(Ok(()), |vote| self.voted.durable(vote))
             }
             Ok(true) => Err(damaged("the log".into(), "sled keeps a part of it in blobs/, which it never syncs")),
             Err(error) => Err(engine("look into the directory of the log")(error)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pilothouse::storage::{Directory, MetaKey};
 
-use super::writer::{entry, say, start};
+use super::writer::{entry, say, start, term};
 
 /// How often it is killed.
 const KILLS: usize = 200;
@@ -80,7 +80,7 @@ fn check(directory: &std::path::Path, acknowledged: &Acknowledged, kill: usize) 
     let log = opened.log();
     let last = log.last_index().expect("the first entry was acknowledged");
     assert!(last >= acknowledged.last, "after kill {kill}: entry {} is missing, the last is {last}", acknowledged.last);
-    let vote = log.load(MetaKey::Vote).unwrap().map_or(0, |vote| u64::from_be_bytes(vote.try_into().unwrap()));
+    let vote = log.load(MetaKey::Vote).unwrap().map_or(0, |vote| term(&vote));
     assert!(vote >= acknowledged.vote, "after kill {kill}: vote {} is missing, the last is {vote}", acknowledged.vote);
     let first = log.purged().map_or(0, |purged| purged.index + 1);
     let mut expected = first;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use pilothouse::domain::controller_list::Epoch;
 use pilothouse::domain::ids::{ClusterId, ControllerId};
-use pilothouse::storage::{Assignment, Directory, MetaKey, OpenError};
+use pilothouse::storage::{Assignment, Directory, LogError, MetaKey, OpenError};
 
-use super::writer::entry;
+use super::writer::{entry, vote};
 
 fn assignment(id: u64, cluster: u128) -> Assignment {
     Assignment { cluster: ClusterId::from_u128(cluster), epoch: Epoch::FIRST, id: ControllerId::new(id).unwrap() }
@@ -143,5 +143,76 @@ fn a_damaged_value_is_found_before_anything_is_served() {
     match outcome {
         Err(refused) => assert!(refused.to_string().len() > 60, "{refused}"),
         Ok(read) => panic!("it was opened, with {:?} of ten entries", read.map(|records| records.len())),
+    }
+}
+
+/// Saves the vote of a term, as it is acknowledged.
+fn voted(folder: &Path, term: u64) {
+    let directory = Directory::open(folder).unwrap();
+    directory.log().save(MetaKey::Vote, &vote(term)).unwrap();
+    directory.log().sync().unwrap();
+}
+
+#[test]
+fn one_that_forgot_the_vote_that_it_gave() {
+    let folder = used();
+    let log = folder.path().join("log");
+    voted(folder.path(), 5);
+    let (before, mark) = (content(&log), log.join("voted"));
+    voted(folder.path(), 6);
+    let marked = fs::read(&mark).unwrap();
+    // What the engine leaves when it drops a damaged stretch at its end: itself as it was, and it notices nothing.
+    let forget = || {
+        fs::remove_dir_all(&log).unwrap();
+        for (file, content) in &before {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+        }
+    };
+    forget();
+    fs::write(&mark, &marked).unwrap();
+    let refused = Directory::open(folder.path()).unwrap_err();
+    assert!(matches!(&refused, OpenError::Log { source: LogError::VoteLost { .. }, .. }), "{refused}");
+    let text = refused.to_string();
+    for part in [log.parent().unwrap().to_str().unwrap(), "term 6 for 1", "term 5 for 1", "add it again"] {
+        assert!(text.contains(part), "it names {part}: {text}");
+    }
+    forget();
+    assert!(Directory::open(folder.path()).is_ok(), "with the mark of its own vote");
+}
+
+#[test]
+fn one_of_a_build_without_a_mark_of_the_vote_is_opened_and_marked() {
+    let folder = used();
+    let mark = folder.path().join("log/voted");
+    assert!(!mark.exists(), "nobody voted yet");
+    voted(folder.path(), 5);
+    let marked = fs::read(&mark).unwrap();
+    fs::remove_file(&mark).unwrap();
+    drop(Directory::open(folder.path()).unwrap());
+    assert_eq!(fs::read(&mark).unwrap(), marked);
+    // That build votes on, and its vote is newer than the mark.
+    voted(folder.path(), 6);
+    fs::write(&mark, &marked).unwrap();
+    drop(Directory::open(folder.path()).unwrap());
+    assert_ne!(fs::read(&mark).unwrap(), marked);
+}
+
+#[test]
+fn a_damaged_vote_is_found_and_is_never_taken_for_the_one_before_it() {
+    let folder = used();
+    voted(folder.path(), 5);
+    voted(folder.path(), 6);
+    let database = folder.path().join("log/db");
+    let mut bytes = fs::read(&database).unwrap();
+    let needle = pilothouse::storage::record::encode_meta(MetaKey::Vote, &vote(6));
+    let places: Vec<_> = (0..bytes.len()).filter(|place| bytes[*place..].starts_with(&needle)).collect();
+    assert!(!places.is_empty(), "a vote is stored as it is");
+    places.iter().for_each(|place| bytes[place + 6] ^= 1);
+    fs::write(&database, bytes).unwrap();
+    let outcome = Directory::open(folder.path()).map(|directory| directory.log().load(MetaKey::Vote));
+    match outcome {
+        Err(refused) => assert!(refused.to_string().contains("add it again"), "{refused}"),
+        Ok(vote) => panic!("it was opened with the vote {vote:?}"),
     }
 }

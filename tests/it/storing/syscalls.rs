@@ -1,5 +1,5 @@
 //! What the kernel was asked for, as strace saw it: between the begin and the acknowledgement of each append and each
-//! vote lies an fdatasync that succeeded.
+//! vote lies an fdatasync that succeeded; and for a vote, after it, the durable replacement of its mark.
 //!
 //! strace is no part of a toolchain: without it this test says so and proves nothing, unless `REQUIRE_STRACE` is set,
 //! as the gate sets it.
@@ -11,7 +11,8 @@ fn no_append_and_no_vote_is_acknowledged_before_its_fdatasync() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let trace_to = trace.display().to_string();
-    let under = ["strace", "-f", "-e", "trace=write,fdatasync", "-o", &trace_to];
+    let calls = "trace=write,fdatasync,fsync,?rename,?renameat,?renameat2";
+    let under = ["strace", "-f", "-e", calls, "-o", &trace_to];
     let ended = command(&under, "a few", &folder.path().join("data")).output();
     match ended {
         Ok(ended) if ended.status.success() => {}
@@ -23,18 +24,26 @@ fn no_append_and_no_vote_is_acknowledged_before_its_fdatasync() {
         }
     }
     let (mut begun, mut synced, mut proved) = (None, false, 0);
+    let (mut replaced, mut marked, mut marks) = (false, false, 0);
     for line in std::fs::read_to_string(&trace).unwrap().lines() {
         if line.contains("fdatasync") && line.trim_end().ends_with("= 0") {
             synced = true;
+        } else if line.contains("/voted\"") && line.trim_end().ends_with("= 0") {
+            assert!(synced, "a vote was marked before it was durable");
+            (replaced, marks) = (true, marks + 1);
+        } else if line.contains("fsync(") && line.trim_end().ends_with("= 0") {
+            marked |= replaced;
         } else if let Some(what) = said(line, "begin ") {
-            (begun, synced) = (Some(what), false);
+            (begun, synced, replaced, marked) = (Some(what), false, false, false);
         } else if let Some(what) = said(line, "ack ") {
             assert_eq!(begun.take().as_deref(), Some(what.as_str()), "{line}");
             assert!(synced, "the acknowledgement of the {what} came before its fdatasync");
+            assert_eq!(marked, what == "vote", "the acknowledgement of the {what} and its mark");
             proved += 1;
         }
     }
     assert_eq!(proved, 40, "20 appends and 20 votes were seen");
+    assert_eq!(marks, 20, "one mark for each vote, none for an append");
     println!("{proved} acknowledgements, each after its fdatasync");
 }
 

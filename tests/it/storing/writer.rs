@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
+use pilothouse::proto::store::Vote;
 use pilothouse::storage::log::Record;
 use pilothouse::storage::{Directory, LogError, MetaKey, OnFatal, Settings};
+use prost::Message as _;
 
 /// Which role a process has; without it the tests below do nothing.
 const ROLE: &str = "STORING_ROLE";
@@ -59,6 +61,16 @@ fn in_its_role() {
     }
 }
 
+/// The vote of a term, as Raft has it saved.
+pub(super) fn vote(term: u64) -> Vec<u8> {
+    Vote { term, voted_for: 1, committed: false }.encode_to_vec()
+}
+
+/// The term of a saved vote.
+pub(super) fn term(vote: &[u8]) -> u64 {
+    Vote::decode(vote).unwrap().term
+}
+
 pub(super) fn say(line: &str) {
     // One write a line: a line is said whole or not at all.
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
@@ -77,7 +89,7 @@ async fn write_for_ever(directory: &Path) {
         flusher.synced().await.unwrap();
         say(&format!("ack {}", next - 1));
         if round % 3 == 0 {
-            log.save(MetaKey::Vote, &next.to_be_bytes()).unwrap();
+            log.save(MetaKey::Vote, &vote(next)).unwrap();
             flusher.synced().await.unwrap();
             say(&format!("vote {next}"));
         }
@@ -99,7 +111,7 @@ async fn write_a_few(directory: &Path) {
         flusher.synced().await.unwrap();
         say("ack append");
         say("begin vote");
-        log.save(MetaKey::Vote, &index.to_be_bytes()).unwrap();
+        log.save(MetaKey::Vote, &vote(index)).unwrap();
         flusher.synced().await.unwrap();
         say("ack vote");
     }
