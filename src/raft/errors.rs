@@ -224,14 +224,26 @@ impl From<EnlistRefusal> for tonic::Status {
     }
 }
 
-/// Raft stopped by itself, and the process has to end: an unknown state is worse than a restart.
+/// The process has to end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "Raft stopped at {at:?}: {reason}; the process ends, start it again; if it repeats, see the log above and the disk"
-)]
-pub struct Fatal {
-    /// The last entry that was applied.
-    pub at: Option<LogPosition>,
-    /// What happened.
-    pub reason: String,
+pub enum Fatal {
+    /// Raft stopped by itself: an unknown state is worse than a restart.
+    #[error(
+        "Raft stopped at {at:?}: {reason}; the process ends, start it again; if it repeats, see the log above and the \
+         disk"
+    )]
+    Stopped {
+        /// The last entry that was applied.
+        at: Option<LogPosition>,
+        /// What happened.
+        reason: String,
+    },
+    /// The leader sends what this build cannot read: a restart of the same build changes nothing.
+    #[error("the cluster was upgraded beyond this build, which has applied up to {at:?}: {reason}")]
+    Outdated {
+        /// The last entry that was applied.
+        at: Option<LogPosition>,
+        /// What cannot be read, and what to do.
+        reason: String,
+    },
 }

@@ -167,7 +167,21 @@ impl Life {
     fn die(&self, reason: String) {
         let at = self.applied.read(|state| state.applied);
         tracing::error!(%reason, "Raft stopped: the process has to be restarted");
-        self.fatal.send_replace(Some(Fatal { at, reason }));
+        self.fatal.send_replace(Some(Fatal::Stopped { at, reason }));
+    }
+
+    /// The leader sends what only a newer build reads. Whoever stayed up would hear heartbeats, and so be ready for
+    /// routers, with a list that never changes again; and the same entry on its disk would not let it start.
+    pub(super) fn outdated(&self, reason: String) {
+        let at = self.applied.read(|state| state.applied);
+        let told = |fatal: &mut Option<Fatal>| {
+            let first = fatal.is_none();
+            fatal.get_or_insert(Fatal::Outdated { at, reason: reason.clone() });
+            first
+        };
+        if self.fatal.send_if_modified(told) {
+            tracing::error!(%reason, "the cluster was upgraded beyond this build: the process ends");
+        }
     }
 
     pub(super) async fn fatal(&self) -> Fatal {

@@ -77,6 +77,16 @@ impl Error {
     pub fn is_full(&self) -> bool {
         matches!(self, Self::File(error) if error.is_full())
     }
+
+    /// Whether a newer build wrote it, and only such a one reads it.
+    #[must_use]
+    pub fn needs_newer_build(&self) -> bool {
+        match self {
+            Self::File(error) => matches!(error, SnapshotError::NewerFormat { .. }),
+            Self::Content { source, .. } => matches!(source, CodecError::NewerLevel { .. }),
+            Self::Inconsistent { .. } | Self::NothingApplied | Self::Busy | Self::Changed { .. } => false,
+        }
+    }
 }
 
 /// Writes a state as the newest snapshot. It is durable when this returns.

@@ -9,7 +9,7 @@ use openraft::raft::{
 use crate::proto::peer::append_response::Kind;
 use crate::proto::peer::{self, Header};
 use crate::proto::store;
-use crate::raft::codec::{self, decode_log_id, encode_log_id};
+use crate::raft::codec::{self, CodecError, decode_log_id, encode_log_id};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 use crate::storage::log::ENTRY_BYTES_MAX;
 
@@ -20,6 +20,9 @@ pub(super) enum Malformed {
     Missing(&'static str),
     #[error("entry {nth} of the message cannot be read: {reason}")]
     Entry { nth: usize, reason: String },
+    /// In the words in which a start is refused by an entry that is on the disk.
+    #[error("log entry {index} cannot be read: {reason}")]
+    NewerLevel { index: u64, reason: String },
     #[error("entry {nth} of the message has {bytes} bytes, the limit is {ENTRY_BYTES_MAX}: the message is refused")]
     TooLarge { nth: usize, bytes: usize },
     #[error("entry {nth} of the message has index {found}, {expected} follows: the message is refused")]
@@ -81,8 +84,10 @@ pub(super) fn parse_append(message: &peer::AppendRequest) -> Result<AppendEntrie
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(Malformed::TooLarge { nth, bytes: bytes.len() });
         }
-        let entry: Entry =
-            codec::decode_entry(bytes).map_err(|reason| Malformed::Entry { nth, reason: reason.to_string() })?;
+        let entry: Entry = codec::decode_entry(bytes).map_err(|error| match error {
+            CodecError::NewerLevel { .. } => Malformed::NewerLevel { index: expected, reason: error.to_string() },
+            other => Malformed::Entry { nth, reason: other.to_string() },
+        })?;
         let found = entry.log_id.index();
         if found != expected {
             return Err(Malformed::OutOfOrder { nth, found, expected });

@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::convert::Malformed;
 use super::{convert, snapshot};
 use crate::domain::access::Caller;
 use crate::proto::peer::raft_peer_server::RaftPeer;
@@ -74,6 +75,11 @@ fn own_vote(sender: u64, vote: &Vote) -> Result<(), Status> {
     }
     let candidate = vote.leader_id.voted_for;
     Err(Status::permission_denied(format!("controller {sender} speaks for a vote of controller {candidate}")))
+}
+
+/// Whether a vote is that of a leader who is not known to be a past one.
+pub(super) fn leads(node: &Node, vote: &Vote) -> bool {
+    vote.committed && vote.leader_id.term >= node.status().borrow().term
 }
 
 #[tonic::async_trait]
@@ -175,9 +181,15 @@ impl Input {
     #[allow(clippy::result_large_err, reason = "the service returns it as it is")]
     fn parse(&self, message: &AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
         let sender = self.node.admit(&self.caller, message.header.as_ref())?;
-        let request = convert::parse_append(message)?;
-        own_vote(sender.get(), &request.vote)?;
-        Ok(request)
+        let vote = convert::parse_vote(message.vote.as_ref())?;
+        own_vote(sender.get(), &vote)?;
+        let request = convert::parse_append(message);
+        if let Err(newer @ Malformed::NewerLevel { .. }) = &request
+            && leads(&self.node, &vote)
+        {
+            self.node.life().outdated(newer.to_string());
+        }
+        Ok(request?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Snapshots in chunks, both ways. Each chunk has a checksum, and so has the whole; a transfer that is cut is repeated.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::convert;
 use super::lane::Lane;
+use super::service::leads;
 use crate::proto::peer::SnapshotChunk;
 use crate::raft::life::RaftHandle;
 use crate::raft::node::{Node, RaftSnapshot};
@@ -133,18 +135,25 @@ pub(super) async fn receive(
         () = turn.over() => return Err(Status::aborted("a newer transfer of a snapshot replaces this one")),
         received = arrival => received?,
     };
-    let file = blocking(move || receiver.finish()).await?;
-    let position = file.position();
+    let opened = blocking(move || Ok::<_, Infallible>(open(receiver))).await?;
+    let snapshot = opened.map_err(|error| {
+        if error.needs_newer_build() && leads(node, &vote) {
+            node.life().outdated(error.to_string());
+        }
+        internal(error)
+    })?;
+    let position = snapshot.snapshot.position();
     if position.term > vote.leader_id.term {
         return Err(Status::invalid_argument("the snapshot is newer than the leader who sends it"));
     }
-    let snapshot = blocking(move || {
-        let meta = snapshot::meta(&file)?;
-        Ok::<_, snapshot::Error>(RaftSnapshot { meta, snapshot: file })
-    })
-    .await?;
     tracing::info!(index = position.index, "received a snapshot");
     raft.install_full_snapshot(vote, snapshot).await.map_err(|fatal| Status::unavailable(fatal.to_string()))
+}
+
+fn open(receiver: SnapshotReceiver) -> Result<RaftSnapshot, snapshot::Error> {
+    let file = receiver.finish()?;
+    let meta = snapshot::meta(&file)?;
+    Ok(RaftSnapshot { meta, snapshot: file })
 }
 
 struct Arriving {

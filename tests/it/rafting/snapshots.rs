@@ -1,11 +1,16 @@
 //! A snapshot of many chunks, cut in the middle, arrives whole and without a restart.
 
+use std::io::Write as _;
+
 use pilothouse::domain::controller_list::ListState;
+use pilothouse::domain::state::LogPosition;
 use pilothouse::proto::peer::SnapshotChunk;
 use pilothouse::proto::peer::raft_peer_client::RaftPeerClient;
-use pilothouse::proto::store::Vote;
+use pilothouse::proto::store::{SnapshotHeader, Vote};
 use pilothouse::raft::RaftRole;
+use pilothouse::storage::SnapshotFiles;
 use pilothouse::storage::snapshot_file::CHUNK_BYTES_MAX;
+use prost::Message as _;
 use tonic::Code;
 
 use super::nodes::{Nodes, folder_bytes, registrations};
@@ -102,4 +107,41 @@ async fn a_chunk_that_is_not_what_was_sent_ends_the_transfer_and_leaves_nothing_
     }
     leads.node().propose(registrations("edge", 1, 0)).await.unwrap();
     nodes.caught_up(follower, leader).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_cannot_read_the_snapshot_of_its_leader_ends_and_says_which_build_it_needs() {
+    let nodes = Nodes::found(3).await;
+    let (leader, follower) = (nodes.leader().await, nodes.followers().await[0]);
+    let (leads, follows) = (&nodes.seats[leader], &nodes.seats[follower]);
+    let term = leads.status().term;
+    // As another controller has it: a header of a level that no build of today reads.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let header = SnapshotHeader { level: u32::MAX, ..SnapshotHeader::default() }.encode_length_delimited_to_vec();
+    let files = SnapshotFiles::open(elsewhere.path()).unwrap();
+    let mut writer = files.create(LogPosition { term, index: 1_000 }, header.len() as u64).unwrap();
+    writer.write_all(&header).unwrap();
+    let data = writer.finish().unwrap().read_chunk(0).unwrap();
+    let chunk = |vote| SnapshotChunk {
+        header: Some(nodes.header(leader, follower)),
+        vote: Some(vote),
+        crc32c: crc32c::crc32c(&data),
+        sha256: <sha2::Sha256 as sha2::Digest>::digest(&data).to_vec(),
+        data: data.to_vec(),
+        last: true,
+        ..SnapshotChunk::default()
+    };
+    let leading = Vote { term, voted_for: leads.id().get(), committed: true };
+    let mut client = RaftPeerClient::connect(format!("http://{}", follows.peer)).await.unwrap();
+    let mut ended = std::pin::pin!(follows.node().fatal());
+    for (vote, ends) in [(Vote { committed: false, ..leading }, false), (leading, true)] {
+        let refused = client.snapshot(tokio_stream::iter([chunk(vote)])).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Internal, "{refused}");
+        assert_eq!(folder_bytes(&follows.path.join("snapshots")), 0);
+        assert_eq!(futures::poll!(&mut ended).is_ready(), ends, "{vote:?}");
+    }
+    let said = follows.node().fatal().await.to_string();
+    for part in ["needs feature level 4294967295", "start the newer build again"] {
+        assert!(said.contains(part), "it says {part}: {said}");
+    }
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use pilothouse::proto::peer::AppendRequest;
 use pilothouse::proto::peer::raft_peer_client::RaftPeerClient;
-use pilothouse::proto::store::{LogId, Vote};
+use pilothouse::proto::store::{Blank, Entry, LogId, Vote, entry};
 use pilothouse::storage::log::ENTRY_BYTES_MAX;
+use prost::Message as _;
 use tonic::Code;
 
 use super::nodes::{Nodes, registrations};
@@ -46,6 +47,49 @@ async fn a_stream_ends_at_the_first_message_that_cannot_be_read_and_nothing_is_s
     // The cluster goes on with streams of its own.
     leads.node().propose(registrations("edge", 1, 0)).await.unwrap();
     nodes.caught_up(follower, leader).await;
+}
+
+/// An entry of a feature level that no build of today reads.
+fn entry_of_the_future(term: u64, index: u64) -> Vec<u8> {
+    let payload = Some(entry::Payload::Blank(Blank {}));
+    Entry { log_id: Some(LogId { term, index }), level: u32::MAX, payload }.encode_to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_cannot_read_what_its_leader_sends_ends_and_says_which_build_it_needs() {
+    let nodes = Nodes::found(3).await;
+    let (leader, follower) = (nodes.leader().await, nodes.followers().await[0]);
+    let (leads, follows) = (&nodes.seats[leader], &nodes.seats[follower]);
+    nodes.caught_up(follower, leader).await;
+    let status = follows.status();
+    let (term, last) = (status.term, status.last_log.unwrap());
+    let message = |vote, entries| AppendRequest {
+        header: Some(nodes.header(leader, follower)),
+        vote: Some(vote),
+        prev: Some(LogId { term, index: last }),
+        entries,
+        ..AppendRequest::default()
+    };
+    let leading = Vote { term, voted_for: leads.id().get(), committed: true };
+    let mut client = RaftPeerClient::connect(format!("http://{}", follows.peer)).await.unwrap();
+    let entry = || vec![entry_of_the_future(term, last + 1)];
+    let mut ended = std::pin::pin!(follows.node().fatal());
+    for nobody in [Vote { committed: false, ..leading }, Vote { term: term - 1, ..leading }] {
+        let mut answers = client.append(tokio_stream::iter([message(nobody, entry())])).await.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap_err().code(), Code::InvalidArgument);
+        assert!(futures::poll!(&mut ended).is_pending(), "whoever does not lead ends nothing: {nobody:?}");
+    }
+    let mut answers = client.append(tokio_stream::iter([message(leading, entry())])).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap_err().message().contains("feature level"));
+    // What would keep it ready for ever: whoever refuses an entry hears, and answers, the next heartbeat.
+    let heartbeat = tokio_stream::iter([message(leading, Vec::new())]);
+    let mut answers = client.append(heartbeat).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    let fatal = tokio::time::timeout(SOON, ended).await.unwrap();
+    let (said, first) = (fatal.to_string(), format!("log entry {} cannot be read", last + 1));
+    for part in [first.as_str(), "needs feature level 4294967295", "start the newer build again"] {
+        assert!(said.contains(part), "it says {part}: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
