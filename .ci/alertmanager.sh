@@ -8,4 +8,4 @@ cd "$(dirname "$0")/.."
 
 alertmanager=$(command -v prometheus-alertmanager) \
     || { echo "==> FAILED: there is no prometheus-alertmanager; install the package of that name" >&2; exit 1; }
-timeout --kill-after=5 90 python3 tests/python/alarms.py "$1" "$alertmanager"
+timeout --kill-after=5 240 python3 tests/python/alarms.py "$1" "$alertmanager"

@@ -24,7 +24,7 @@ use crate::domain::ids::{ClusterId, ControllerId, RouterId};
 use crate::domain::negotiation::Dialect;
 use crate::domain::retry::{Backoff, delay};
 use crate::ops::events::{Event, Events};
-use crate::proto::router::EventReport;
+use crate::proto::router::{Conditions, EventReport};
 use crate::raft::Node;
 use crate::rpc::control_plane::{ControlPlane, LeaderSight, NotServing, Published, RegisterError, Seat, Standing};
 use crate::rpc::convert::events::CAPABILITY;
@@ -107,6 +107,7 @@ impl Backend {
         tasks.follow("raft metrics", follow_raft(backend.clone(), metrics));
         tasks.follow("rivals", follow_registrations(backend.clone()));
         tasks.follow("bans", follow_bans(backend.clone()));
+        tasks.follow("tellers", super::tellers::follow(backend.clone()));
         tasks.follow("upgrades", upgrade::watching::follow(backend.clone(), looks));
         tasks.follow("catch up", catch_up(backend.clone()));
         backend
@@ -323,6 +324,10 @@ impl ControlPlane for Backend {
 
     fn told_by_router(&self, router: &RouterId, report: EventReport) -> Option<u64> {
         self.happenings.take(router, report)
+    }
+
+    fn lasts_on_router(&self, router: &RouterId, conditions: Conditions) {
+        self.happenings.last(router, conditions);
     }
 }
 

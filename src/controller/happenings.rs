@@ -13,12 +13,12 @@ use super::relay;
 use super::sessions::{GATHER_WITHIN, members};
 use crate::domain::ids::{ControllerId, RouterId};
 use crate::domain::pace::{Bucket, Buckets, Rate};
-use crate::ops::alerts::{ALERTS_WAITING_MAX, AlertMetrics};
-use crate::ops::events::{Reported, Told};
+use crate::ops::alerts::{AlertMetrics, Others, Teller, others};
+use crate::ops::events::{Reported, Severity, Told};
 use crate::proto::relay::{EventsRequest, EventsResponse};
 use crate::proto::{admin, router};
 use crate::rpc::control_plane::AdminError;
-use crate::rpc::convert::events::{reported, to_admin};
+use crate::rpc::convert::events::{reported, standing, to_admin};
 
 /// Most events in one message between controllers and to operators: with the longest texts it stays within 4 MiB.
 pub(super) const EVENTS_PER_PAGE_MAX: usize = 128;
@@ -37,12 +37,15 @@ const REPORTS_OF_ALL: Rate = Rate { burst: 200, every_ms: 5 };
 /// Most routers whose pace is remembered.
 const ROUTERS_PACED_MAX: usize = 4_096;
 
+/// What comes before a router's id where it stands in events.
+const ROUTER: &str = "router ";
+
 /// What routers reported here, and how often they may.
 #[derive(Debug)]
 pub(super) struct Happenings {
     kept: Mutex<Kept>,
     began: Instant,
-    alarms: OnceLock<(mpsc::Sender<Told>, AlertMetrics)>,
+    alarms: OnceLock<Teller>,
 }
 
 #[derive(Debug)]
@@ -65,7 +68,7 @@ impl Happenings {
     /// when the router, or all of them, report too often: it is told again later.
     pub(super) fn take(&self, router: &RouterId, report: router::EventReport) -> Option<u64> {
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let told = reported(report, &format!("router {router}"));
+        let told = reported(report, &source_of(router));
         let last = told.iter().map(|told| told.number).max()?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.each.take(router, now_ms).ok()?;
@@ -74,28 +77,46 @@ impl Happenings {
             return None;
         }
         for told in told {
-            if kept.reported.take(told.clone()) {
-                self.alarm(told);
+            if kept.reported.take(told.clone())
+                && let Some(teller) = self.alarms.get()
+            {
+                teller.tell(told);
             }
         }
         Some(last)
     }
 
-    /// Whoever alarms of what routers report: from now on it hears of each, as far as it keeps up.
-    pub(super) fn alarming(&self, metrics: AlertMetrics) -> mpsc::Receiver<Told> {
-        let (to, told) = mpsc::channel(ALERTS_WAITING_MAX);
-        // Set once, when the controller starts.
-        let _ = self.alarms.set((to, metrics));
-        told
-    }
-
-    fn alarm(&self, told: Told) {
-        if let Some((to, metrics)) = self.alarms.get()
-            && to.try_send(told).is_err()
-        {
-            metrics.dropped(1);
+    /// Takes all that lasts on a router now, in the name of the router whose session it came over. It is kept for alarms
+    /// only: its beginnings and ends are events, too.
+    pub(super) fn last(&self, router: &RouterId, conditions: router::Conditions) {
+        if let Some(teller) = self.alarms.get() {
+            let source = source_of(router);
+            teller.stands(&source, standing(conditions, &source));
         }
     }
+
+    /// Whoever alarms of what routers report: from now on it hears of each, as far as it keeps up.
+    pub(super) fn alarming(&self, metrics: AlertMetrics, least: Severity) -> Others {
+        let (teller, others) = others(metrics, least);
+        // Set once, when the controller starts.
+        let _ = self.alarms.set(teller);
+        others
+    }
+
+    /// Who is told what to alarm of, when this controller alarms.
+    pub(super) fn teller(&self) -> Option<&Teller> {
+        self.alarms.get()
+    }
+}
+
+/// A router as it stands in events.
+pub(super) fn source_of(router: &RouterId) -> String {
+    format!("{ROUTER}{router}")
+}
+
+/// The router of such a source.
+pub(super) fn router_of(source: &str) -> Option<RouterId> {
+    RouterId::new(source.strip_prefix(ROUTER)?).ok()
 }
 
 /// How far each controller was read.

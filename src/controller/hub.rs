@@ -201,6 +201,12 @@ impl Hub {
         self.lock().sessions.len()
     }
 
+    /// Whether a router has a session here.
+    #[must_use]
+    pub fn has_session(&self, router: &RouterId) -> bool {
+        self.lock().sessions.contains_key(router)
+    }
+
     /// A router refused a list.
     pub fn refused_by_router(&self, router: &RouterId, reason: &str, message: &str, late: bool) {
         self.metrics.refused_by_router(reason);

@@ -13,6 +13,7 @@
 //! | [`enrolment`], [`pacing`] | certificates for join tokens, and how often somebody may ask |
 //! | `bans` | banned routers lose their sessions |
 //! | `happenings` | events of the whole cluster, for operators |
+//! | `tellers` | where routers are in whose name it alarms of what lasts |
 //! | `rivals` | two live routers with one id |
 //! | `vitals` | what a service manager is told: whether it is alive, and one line |
 //! | [`stopping`] | the order of a stop, and its time |
@@ -40,6 +41,7 @@ mod services;
 mod sessions;
 pub mod stopping;
 pub mod tasks;
+mod tellers;
 pub mod upgrade;
 mod vitals;
 
@@ -269,8 +271,8 @@ fn alarms(alerts: AlertsConfig, config: &ControllerConfig, backend: &Arc<Backend
     let who = Who { instance: format!("controller {}", config.name), cluster };
     let (dial, metrics) = (web::to_alerts(&alerts), AlertMetrics::new(registry));
     let random = Arc::new(move || drawing.random());
-    let told = Some(backend.happenings.alarming(metrics.clone()));
-    Sink { config: alerts, who, events: backend.events.clone(), told, dial, metrics, random, within: POST_MAX }
+    let others = Some(backend.happenings.alarming(metrics.clone(), alerts.severity));
+    Sink { config: alerts, who, events: backend.events.clone(), others, dial, metrics, random, within: POST_MAX }
 }
 
 const fn configured_id(bootstrap: &Bootstrap) -> Option<ControllerId> {

@@ -263,7 +263,7 @@ fn sink(
     let cluster = Arc::new(move || status.borrow().cluster.map(|cluster| cluster.to_string()));
     let who = Who { instance: format!("router {id}"), cluster };
     let (dial, metrics) = (web::to_alerts(&config), AlertMetrics::new(registry));
-    Sink { config, who, events, told: None, dial, metrics, random: parts.random.clone(), within: POST_MAX }
+    Sink { config, who, events, others: None, dial, metrics, random: parts.random.clone(), within: POST_MAX }
 }
 
 fn check_certificate(security: &Security, id: &RouterId) -> Result<(), AgentError> {

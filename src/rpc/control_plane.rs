@@ -20,7 +20,7 @@ use crate::domain::negotiation::Dialect;
 use crate::domain::token::TokenRefusal;
 use crate::domain::upgrade::Blocker;
 use crate::proto::admin;
-use crate::proto::router::EventReport;
+use crate::proto::router::{Conditions, EventReport};
 
 /// The list that every session follows: latest wins, `None` until one is published.
 pub type Published = watch::Receiver<Option<Arc<Publication>>>;
@@ -69,6 +69,9 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// A router reported events. Up to which number they were taken; `None`: not now.
     fn told_by_router(&self, router: &RouterId, report: EventReport) -> Option<u64>;
+
+    /// A router told all that lasts there now.
+    fn lasts_on_router(&self, router: &RouterId, conditions: Conditions);
 }
 
 /// Who speaks here.

@@ -225,7 +225,10 @@ impl<P: ControlPlane> Session<P> {
         match message.kind {
             Some(FromRouter::Ack(ack)) => self.acknowledged(&ack),
             Some(FromRouter::Nack(nack)) => self.refused(&nack).await?,
-            Some(FromRouter::Heartbeat(heartbeat)) => {
+            Some(FromRouter::Heartbeat(mut heartbeat)) => {
+                if let Some(conditions) = heartbeat.conditions.take() {
+                    self.plane.lasts_on_router(&self.live.router, conditions);
+                }
                 convert::hear_heartbeat(&self.live, heartbeat);
                 let newest = seat.lists.borrow().clone();
                 if newest.is_some_and(|newest| self.missed(&newest)) {

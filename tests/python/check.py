@@ -19,15 +19,15 @@ PROTO = HERE.parent.parent / "proto" / "router.proto"
 SOON_S = 30
 
 
-def wait_for(what, condition):
+def wait_for(what, condition, within_s=SOON_S):
     """Looks until there is something, or fails with what was seen last."""
-    ends = time.monotonic() + SOON_S
+    ends = time.monotonic() + within_s
     while True:
         found, seen = condition()
         if found:
             return found
         if time.monotonic() > ends:
-            raise SystemExit(f"not within {SOON_S} s: {what}; last seen: {seen}")
+            raise SystemExit(f"not within {within_s} s: {what}; last seen: {seen}")
         time.sleep(0.05)
 
 

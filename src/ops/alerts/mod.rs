@@ -7,6 +7,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | `alert` | what is alarmed, and how it looks there; pure |
+//! | `conditions` | what lasts elsewhere, and for how long it is alarmed in others' names; pure |
+//! | `others` | what others tell, from whoever hears it to whoever posts |
 //! | `outbox` | what waits, what lasts, what is over: grouping and rates; pure |
 //! | `config` | the `[alerts]` table of both daemons |
 //! | `post` | one HTTP request |
@@ -16,21 +18,24 @@
 //! know how bytes travel there, nor whose events they are.
 
 mod alert;
+mod conditions;
 mod config;
 mod metrics;
+mod others;
 mod outbox;
 mod post;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use alert::{Alert, Who};
+pub use conditions::{AWAY_MAX, Whereabouts};
 pub use config::{AlertsConfig, AlertsFile, LABELS_MAX};
 pub use metrics::AlertMetrics;
-pub use outbox::{ALERTS_PER_POST_MAX, ALERTS_WAITING_MAX, RESEND_EVERY};
+pub use others::{Others, Teller, others};
+pub use outbox::{ALERTS_PER_POST_MAX, ALERTS_WAITING_MAX, RESEND_EVERY, SEEN_FOR};
 pub use post::{ANSWER_BYTES_MAX, Dial, POST_MAX};
 
 use alert::alert;
@@ -53,7 +58,7 @@ pub struct Sink {
     /// The events.
     pub events: Events,
     /// What others told this process, as routers tell controllers; `None`: nobody does.
-    pub told: Option<mpsc::Receiver<Told>>,
+    pub others: Option<Others>,
     /// Makes connections to the webhook.
     pub dial: Dial,
     /// What is counted.
@@ -105,7 +110,9 @@ impl Sink {
             let next = outbox.next_ms().map(|ms| (began + Duration::from_millis(ms)).max(not_before));
             tokio::select! {
                 changed = newest.changed() => if changed.is_err() { return },
-                told = next_told(&mut self.told) => self.told(&mut outbox, &told, elapsed_ms(began)),
+                heard = heard(&mut self.others) => if let Some(alert) = heard.and_then(|told| self.alert(&told)) {
+                    self.metrics.dropped(outbox.once(alert, elapsed_ms(began)));
+                },
                 () = until(next) => {}
             }
         }
@@ -116,28 +123,24 @@ impl Sink {
     fn take_in(&self, outbox: &mut Outbox, seen: &mut u64, now_ms: u64) {
         let page = self.events.after(*seen);
         self.metrics.dropped(page.dropped);
+        let own = |recorded: &Recorded| self.alert(&Told::of(recorded, self.events.instance(), &self.who.instance));
         let once = page.events.iter().filter(|recorded| recorded.phase == Phase::Once);
-        for alert in once.filter_map(|recorded| self.alert(recorded)) {
+        for alert in once.filter_map(own) {
             self.metrics.dropped(outbox.once(alert, now_ms));
         }
         *seen = page.events.last().map_or(*seen + page.dropped, |last| last.number);
+        let (theirs, left) = self.others.as_ref().map(Others::take).unwrap_or_default();
+        for alert in left.iter().filter_map(|told| self.alert(told)) {
+            outbox.leave(&alert.labels);
+        }
+        // This process' own come first: those of others take nobody's place.
         let lasting = self.events.lasting();
-        let lasting = lasting.iter().filter_map(|recorded| self.alert(recorded));
+        let lasting = lasting.iter().filter_map(own).chain(theirs.iter().filter_map(|told| self.alert(told)));
         outbox.lasting(lasting.collect(), now_ms, now());
     }
 
-    fn alert(&self, recorded: &Recorded) -> Option<Alert> {
-        alert(&Told::of(recorded, self.events.instance(), &self.who.instance), &self.who, &self.config)
-    }
-
-    /// What somebody else told. Whether it lasts there is not seen from here, so that it fires as what happened once does,
-    /// unless it is told to be over before.
-    fn told(&self, outbox: &mut Outbox, told: &Told, now_ms: u64) {
-        let Some(alert) = alert(told, &self.who, &self.config) else { return };
-        match told.phase {
-            Phase::Once | Phase::Began => self.metrics.dropped(outbox.once(alert, now_ms)),
-            Phase::Over => self.metrics.dropped(outbox.over(alert, now_ms, now())),
-        }
+    fn alert(&self, told: &Told) -> Option<Alert> {
+        alert(told, &self.who, &self.config)
     }
 
     fn failed(&self, failure: &Failure, said: &Seldom) {
@@ -148,13 +151,10 @@ impl Sink {
     }
 }
 
-/// What comes next; never, where nobody tells anything, or not any more.
-async fn next_told(told: &mut Option<mpsc::Receiver<Told>>) -> Told {
-    match told {
-        Some(receiver) => match receiver.recv().await {
-            Some(told) => told,
-            None => std::future::pending().await,
-        },
+/// What others tell next; never, where nobody tells anything.
+async fn heard(others: &mut Option<Others>) -> Option<Told> {
+    match others {
+        Some(others) => others.heard().await,
         None => std::future::pending().await,
     }
 }

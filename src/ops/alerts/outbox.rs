@@ -3,7 +3,7 @@
 //!
 //! An alert is named by its labels, here as there. One that happened waits until it is taken, and is forgotten; one that
 //! lasts is posted again and again, each time with an end a few minutes ahead, so that it expires when this process is
-//! gone; one that is over is posted once more with its end.
+//! gone; one that is over is posted once more with its end, though not before it could be seen.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,11 @@ pub const RESEND_EVERY: Duration = Duration::from_secs(60);
 /// One that lasts expires this long after it was posted last: three lost posts are not its end.
 const EXPIRES_AFTER: Duration = Duration::from_secs(4 * 60);
 /// What happened once fires for so long: as long as an Alertmanager usually waits before it groups and tells.
-const ONCE_FIRES: Duration = Duration::from_secs(5 * 60);
+pub(super) const ONCE_FIRES: Duration = Duration::from_secs(5 * 60);
+/// The end of what was told is told no sooner than this after its beginning: an Alertmanager usually waits for 30 s before it
+/// tells of a new group, and what is over by then it tells nobody. Shorter than `EXPIRES_AFTER`, so that it fires
+/// meanwhile.
+pub const SEEN_FOR: Duration = Duration::from_secs(60);
 /// How often one alert is posted: its beginning, changes and end at once, and then as often as a person can follow.
 const EACH: Rate = Rate { burst: 4, every_ms: 30_000 };
 /// How often alerts are posted together.
@@ -50,7 +54,8 @@ struct Entry {
     due_ms: u64,
     /// In which order it came.
     order: u64,
-    posted: bool,
+    /// When it was posted first.
+    posted_ms: Option<u64>,
 }
 
 /// An alert as an Alertmanager takes it.
@@ -95,29 +100,23 @@ impl Outbox {
         dropped
     }
 
-    /// Something is over that somebody else told of. Returns how many alerts had to make room.
-    pub(super) fn over(&mut self, alert: Alert, now_ms: u64, wall: Duration) -> u64 {
-        // Nobody was told that it began: nobody needs to know that it is over.
-        if self.entries.get(&alert.labels).is_some_and(|entry| entry.state == State::Once) {
-            self.entries.remove(&alert.labels);
-            return 0;
+    /// What lasts is somebody else's to post from now on: no end is told, which others would have to contradict.
+    pub(super) fn leave(&mut self, labels: &Labels) {
+        if self.entries.get(labels).is_some_and(|entry| entry.state == State::Lasts) {
+            self.entries.remove(labels);
         }
-        let dropped = self.once(alert.clone(), now_ms);
-        if let Some(entry) = self.entries.get_mut(&alert.labels) {
-            (entry.state, entry.posted) = (State::Over(wall), true);
-        }
-        dropped
     }
 
     /// What lasts now: what is new begins, what is missing is over.
     pub(super) fn lasting(&mut self, alerts: Vec<Alert>, now_ms: u64, wall: Duration) {
         for entry in self.entries.values_mut().filter(|entry| entry.state == State::Lasts) {
             if !alerts.iter().any(|alert| alert.labels == entry.alert.labels) {
-                (entry.state, entry.due_ms) = (State::Over(wall), now_ms);
+                let seen_ms = entry.posted_ms.map_or(now_ms, |posted_ms| posted_ms + SEEN_FOR.as_millis() as u64);
+                (entry.state, entry.due_ms) = (State::Over(wall), seen_ms.max(now_ms));
             }
         }
         // Nobody was told that it began: nobody needs to know that it is over.
-        self.entries.retain(|_, entry| entry.posted || !matches!(entry.state, State::Over(_)));
+        self.entries.retain(|_, entry| entry.posted_ms.is_some() || !matches!(entry.state, State::Over(_)));
         for alert in alerts {
             let known = self.entries.get(&alert.labels);
             if known.is_some_and(|entry| entry.state == State::Lasts && entry.alert == alert) {
@@ -159,7 +158,7 @@ impl Outbox {
         for posting in batch {
             match self.entries.get_mut(&posting.labels) {
                 Some(entry) if entry.state == State::Lasts => {
-                    entry.posted = true;
+                    entry.posted_ms.get_or_insert(now_ms);
                     entry.due_ms = now_ms + RESEND_EVERY.as_millis() as u64;
                 }
                 _ => _ = self.entries.remove(&posting.labels),
@@ -198,7 +197,7 @@ impl Outbox {
                 let due_ms = if entry.state == State::Once { entry.due_ms } else { due_ms };
                 (entry.alert, entry.state, entry.due_ms) = (alert, state, due_ms);
             }
-            None => _ = self.entries.insert(labels, Entry { alert, state, due_ms, order, posted: false }),
+            None => _ = self.entries.insert(labels, Entry { alert, state, due_ms, order, posted_ms: None }),
         }
     }
 
@@ -227,7 +226,7 @@ impl Entry {
     }
 }
 
-fn rfc3339(since_1970: Duration) -> String {
+pub(super) fn rfc3339(since_1970: Duration) -> String {
     let nanos = i128::try_from(since_1970.as_nanos()).unwrap_or(i128::MAX);
     let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     at.format(&Rfc3339).unwrap_or_default()
@@ -285,24 +284,52 @@ mod tests {
         outbox.lasting(vec![worded("a", "worse")], MINUTE_MS + 1, WALL);
         assert_eq!(posted(&mut outbox, MINUTE_MS + 1)[0].annotations["summary"], "worse");
         let over = WALL + Duration::from_secs(90);
+        // Long after it could be seen: at once.
         outbox.lasting(vec![], MINUTE_MS + 2, over);
         assert_eq!(posted(&mut outbox, MINUTE_MS + 2)[0].ends_at, rfc3339(over));
         assert_eq!((posted(&mut outbox, 9 * MINUTE_MS), outbox.waiting()), (vec![], 0));
     }
 
     #[test]
-    fn what_others_tell_fires_until_it_is_told_to_be_over() {
+    fn the_end_is_told_no_sooner_than_the_beginning_could_be_seen() {
+        assert!(SEEN_FOR < EXPIRES_AFTER && RESEND_EVERY < EXPIRES_AFTER);
+        let seen_ms = SEEN_FOR.as_millis() as u64;
         let mut outbox = Outbox::default();
-        outbox.once(alert("a"), 0);
-        assert_eq!(outbox.over(alert("a"), 1, WALL), 0);
-        assert_eq!((posted(&mut outbox, 1), outbox.waiting()), (vec![], 0), "nobody was told that it began");
-        outbox.once(alert("a"), 2);
-        assert_eq!(posted(&mut outbox, 2)[0].ends_at, rfc3339(WALL + Duration::from_millis(2) + ONCE_FIRES));
-        let over = WALL + Duration::from_secs(9);
-        outbox.over(alert("a"), 3, over);
-        outbox.lasting(vec![], 4, WALL + Duration::from_secs(10));
-        assert_eq!(posted(&mut outbox, 4)[0].ends_at, rfc3339(over));
+        outbox.lasting(vec![alert("a")], 0, WALL);
+        posted(&mut outbox, 5);
+        let over = WALL + Duration::from_millis(6);
+        outbox.lasting(vec![], 6, over);
+        outbox.lasting(vec![], 7, WALL + Duration::from_millis(7));
+        assert_eq!((posted(&mut outbox, 4 + seen_ms), outbox.next_ms()), (vec![], Some(5 + seen_ms)));
+        assert_eq!(posted(&mut outbox, 5 + seen_ms)[0].ends_at, rfc3339(over), "and as it was");
         assert_eq!((posted(&mut outbox, 9 * MINUTE_MS), outbox.waiting()), (vec![], 0));
+    }
+
+    #[test]
+    fn what_begins_again_before_its_end_was_told_has_not_ended() {
+        let mut outbox = Outbox::default();
+        outbox.lasting(vec![alert("a")], 0, WALL);
+        posted(&mut outbox, 0);
+        outbox.lasting(vec![], 1, WALL);
+        outbox.lasting(vec![alert("a")], 2, WALL);
+        posted(&mut outbox, 2);
+        // Its beginning was seen long ago: it ends at once.
+        outbox.lasting(vec![], 3 * MINUTE_MS, WALL + Duration::from_secs(180));
+        assert_eq!(posted(&mut outbox, 3 * MINUTE_MS)[0].ends_at, rfc3339(WALL + Duration::from_secs(180)));
+    }
+
+    #[test]
+    fn what_is_left_to_somebody_else_has_no_end_here() {
+        let mut outbox = Outbox::default();
+        outbox.lasting(vec![alert("a"), alert("b")], 0, WALL);
+        outbox.once(alert("c"), 0);
+        assert_eq!(posted(&mut outbox, 0).len(), 3);
+        outbox.once(alert("c"), 1);
+        for name in ["a", "c", "unknown"] {
+            outbox.leave(&alert(name).labels);
+        }
+        outbox.lasting(vec![alert("b")], 1, WALL);
+        assert_eq!(names(&posted(&mut outbox, MINUTE_MS)), ["b", "c"], "what happened is posted all the same");
     }
 
     #[test]
@@ -386,7 +413,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.lasting(vec![alert("a")], 0, WALL);
         posted(&mut outbox, 0);
-        outbox.lasting(vec![], 1, Duration::ZERO);
-        assert_eq!(posted(&mut outbox, 1)[0].ends_at, rfc3339(WALL + Duration::from_millis(1)));
+        outbox.lasting(vec![], MINUTE_MS, Duration::ZERO);
+        assert_eq!(posted(&mut outbox, MINUTE_MS)[0].ends_at, rfc3339(WALL + Duration::from_millis(1)));
     }
 }

@@ -1,14 +1,17 @@
 //! Alarms against a webhook in memory: taken, hung, down, busy, rejecting.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::others::others_by;
+use super::outbox::rfc3339;
 use super::*;
-use crate::ops::events::{Event, Kind, Subject};
+use crate::ops::events::{Event, Severity};
 use crate::ops::http::Bytes;
 
 /// Longest wait for anything.
@@ -99,6 +102,7 @@ async fn wait_for<T>(look: impl Fn() -> Option<T>) -> Option<T> {
 
 struct Alarming {
     events: Events,
+    teller: Teller,
     registry: Registry,
     task: tokio::task::JoinHandle<()>,
 }
@@ -115,17 +119,19 @@ impl Alarming {
         let events = Events::new(&mut registry);
         let mut config = AlertsConfig::to("http://am.example:9093".parse().unwrap());
         change(&mut config);
+        let metrics = AlertMetrics::new(&mut registry);
+        let (teller, others) = others(metrics.clone(), config.severity);
         let sink = Sink {
             config,
             who: Who { instance: "router edge-7".into(), cluster: Arc::new(|| None) },
             events: events.clone(),
-            told: None,
+            others: Some(others),
             dial: webhook.dial(),
-            metrics: AlertMetrics::new(&mut registry),
+            metrics,
             random: Arc::new(|| 0),
             within: Duration::from_millis(100),
         };
-        Self { events, registry, task: tokio::spawn(sink.run()) }
+        Self { events, teller, registry, task: tokio::spawn(sink.run()) }
     }
 
     fn metric(&self, name: &str) -> Option<u64> {
@@ -144,7 +150,7 @@ fn is(name: &'static str) -> impl Fn(&Value) -> bool {
 }
 
 #[tokio::test]
-async fn what_happened_is_told_and_what_lasts_until_it_is_over() {
+async fn what_happened_is_told_and_what_begins_to_last() {
     let webhook = Webhook::with(Manner::Takes);
     let alarming = Alarming::at(&webhook, |_| ());
     alarming.events.raise(set_aside("/a"));
@@ -155,10 +161,7 @@ async fn what_happened_is_told_and_what_lasts_until_it_is_over() {
 
     alarming.events.raise(Event::NotSaved { message: "full".into() });
     let lasts = webhook.hears("what lasts", is("NotSaved")).await;
-    alarming.events.resolve(Kind::NotSaved, &Subject::Itself);
-    let over = |alert: &Value| is("NotSaved")(alert) && alert["endsAt"].as_str() < lasts["endsAt"].as_str();
-    let over = webhook.hears("its end", over).await;
-    assert_eq!((&over["labels"], &over["startsAt"]), (&lasts["labels"], &lasts["startsAt"]), "it is the same alert");
+    assert!(lasts["endsAt"].as_str() > lasts["startsAt"].as_str(), "{lasts}");
     let heard = webhook.heard.lock().unwrap();
     assert!(heard.iter().all(|(_, alerts)| !alerts.iter().any(is("Removed"))), "a mere fact alarms nobody");
     assert!(heard[0].0.starts_with("POST /api/v2/alerts HTTP/1.1\r\nhost: am.example:9093\r\n"), "{}", heard[0].0);
@@ -221,4 +224,130 @@ async fn a_prefix_and_credentials_are_used_and_read_anew() {
     webhook.hears("it", is("FileSetAside")).await;
     let head = webhook.heard.lock().unwrap()[0].0.clone();
     assert!(head.starts_with("POST /am/api/v2/alerts ") && head.contains("authorization: Bearer secret"), "{head}");
+}
+
+/// What a router tells of a condition, as the controller hears it.
+fn told(router: &str, phase: Phase, code: &str) -> Told {
+    let event = Event::NotSaved { message: "full".into() };
+    let told = Told::of(&Recorded { number: 1, at: now(), phase, event }, 7, router);
+    Told { code: code.into(), ..told }
+}
+
+#[tokio::test]
+async fn what_lasts_on_a_router_is_posted_as_soon_as_it_is_told_and_never_in_the_way_of_what_lasts_here() {
+    let webhook = Webhook::with(Manner::Takes);
+    let alarming = Alarming::at(&webhook, |_| ());
+    alarming.teller.stands("router a", vec![told("router a", Phase::Began, "not_saved")]);
+    webhook.hears("it", |alert| alert["labels"]["instance"] == "router a").await;
+    // Nothing else wakes whoever posts for a minute.
+    alarming.teller.stands("router b", vec![told("router b", Phase::Began, "not_saved")]);
+    webhook.hears("it", |alert| alert["labels"]["instance"] == "router b").await;
+
+    webhook.becomes(Manner::Hangs);
+    for router in 0..2 * ALERTS_WAITING_MAX {
+        let source = format!("router {router}");
+        alarming.teller.stands(&source, vec![told(&source, Phase::Began, "not_saved")]);
+    }
+    let (sources, dropped) = (alarming.teller.sources().len(), alarming.metric("pilothouse_alerts_dropped_total"));
+    assert_eq!(dropped.unwrap() as usize, 2 * ALERTS_WAITING_MAX + 2 - sources);
+    alarming.events.raise(Event::NotSaved { message: "full".into() });
+    alarming.events.raise(set_aside("/a"));
+    webhook.becomes(Manner::Takes);
+    webhook.hears("what lasts here", |alert| alert["labels"]["instance"] == "router edge-7").await;
+    webhook.hears("what happened here", is("FileSetAside")).await;
+}
+
+/// A sink whose clock is the test's.
+struct Timed {
+    sink: Sink,
+    teller: Teller,
+    outbox: Outbox,
+    seen: u64,
+    now_ms: Arc<AtomicU64>,
+}
+
+impl Timed {
+    fn new() -> Self {
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let (clock, metrics) = (now_ms.clone(), AlertMetrics::default());
+        let (teller, others) =
+            others_by(metrics.clone(), Severity::Warning, Box::new(move || clock.load(Ordering::Relaxed)));
+        let sink = Sink {
+            config: AlertsConfig::to("http://am.example:9093".parse().unwrap()),
+            who: Who { instance: "controller 1".into(), cluster: Arc::new(|| None) },
+            events: Events::default(),
+            others: Some(others),
+            dial: Webhook::with(Manner::Takes).dial(),
+            metrics,
+            random: Arc::new(|| 0),
+            within: POST_MAX,
+        };
+        Self { sink, teller, outbox: Outbox::default(), seen: 0, now_ms }
+    }
+
+    /// What is posted after so much time: whose alert, and whether it fires on.
+    fn posts_after(&mut self, time: Duration) -> Vec<(String, bool)> {
+        let now_ms = self.now_ms.fetch_add(time.as_millis() as u64, Ordering::Relaxed) + time.as_millis() as u64;
+        self.sink.take_in(&mut self.outbox, &mut self.seen, now_ms);
+        // Whatever was over before is over in the real past.
+        let wall = now() + Duration::from_secs(1);
+        let batch = self.outbox.batch(now_ms, wall);
+        self.outbox.taken(&batch, now_ms);
+        let second = |at: &str| at[.."2026-01-01T00:00:00".len()].to_owned();
+        let fires = |ends_at: &str| second(ends_at) > second(&rfc3339(wall));
+        batch.iter().map(|posting| (posting.labels["instance"].clone(), fires(&posting.ends_at))).collect()
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn what_lasts_on_a_router_is_posted_each_minute_until_it_is_over_there() {
+    let mut timed = Timed::new();
+    let began = told("router a", Phase::Began, "not_saved");
+    timed.teller.tell(began.clone());
+    timed.teller.stands("router a", vec![began]);
+    let fires = vec![("router a".to_owned(), true)];
+    assert_eq!(timed.posts_after(Duration::ZERO), fires);
+    // Three times as long as what happened once fires.
+    for minute in 0..15 {
+        assert_eq!(timed.posts_after(MINUTE), fires, "{minute}");
+    }
+    timed.teller.tell(told("router a", Phase::Over, "not_saved"));
+    timed.teller.stands("router a", vec![]);
+    assert_eq!(timed.posts_after(Duration::ZERO), [("router a".to_owned(), false)]);
+    assert_eq!((timed.posts_after(10 * MINUTE), timed.outbox.waiting()), (vec![], 0));
+}
+
+#[tokio::test]
+async fn what_a_router_tells_when_it_is_over_already_fires_for_long_enough_to_be_seen() {
+    let mut timed = Timed::new();
+    // As it comes when a router reaches a controller again.
+    for phase in [Phase::Began, Phase::Over] {
+        timed.teller.tell(told("router a", phase, "no_controller_reachable"));
+    }
+    timed.teller.stands("router a", vec![]);
+    let fact = Told { severity: Severity::Info, ..told("router b", Phase::Began, "removed") };
+    timed.teller.tell(fact.clone());
+    timed.teller.stands("router c", vec![Told { source: "router c".into(), ..fact }]);
+    assert_eq!(timed.teller.sources(), ["router a"], "a mere fact takes nobody's place");
+    assert_eq!(timed.posts_after(Duration::ZERO), [("router a".to_owned(), true)], "and no mere fact");
+    assert_eq!(timed.posts_after(SEEN_FOR - Duration::from_millis(1)), []);
+    assert_eq!(timed.posts_after(Duration::from_millis(1)), [("router a".to_owned(), false)]);
+    assert_eq!((timed.posts_after(10 * MINUTE), timed.outbox.waiting()), (vec![], 0));
+}
+
+#[tokio::test]
+async fn a_router_that_is_elsewhere_is_alarmed_of_by_somebody_else_and_no_end_is_told_here() {
+    let mut timed = Timed::new();
+    for router in ["router a", "router b"] {
+        timed.teller.stands(router, vec![told(router, Phase::Began, "not_saved")]);
+    }
+    assert_eq!(timed.posts_after(Duration::ZERO).len(), 2);
+    timed.teller.is_seen("router a", Whereabouts::Elsewhere);
+    timed.teller.is_seen("router b", Whereabouts::Away);
+    assert_eq!(timed.posts_after(MINUTE), [("router b".to_owned(), true)]);
+    timed.teller.is_seen("router b", Whereabouts::Here);
+    assert_eq!(timed.posts_after(MINUTE), [("router b".to_owned(), true)]);
+    assert_eq!(timed.teller.sources(), ["router b"]);
 }

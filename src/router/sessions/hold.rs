@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 use super::dial::Live;
 use super::moving::Wanted;
 use super::registrar::register;
+use super::reports::Stated;
 use super::timing::HEARTBEATS_MISSED_MAX;
 use super::{Context, answers, excerpt, find};
 use crate::domain::acceptance::Refusal;
@@ -67,6 +68,8 @@ struct Session {
     /// The controller ended a stream that it was about to end: only the search goes on, and only while it makes sense.
     closed: CancellationToken,
     registration: BoxFuture<'static, ()>,
+    /// What this controller was told of what lasts here.
+    stated: Stated,
     /// Set when the session has to end as soon as all verdicts are out.
     leaving: bool,
 }
@@ -86,6 +89,7 @@ pub(super) async fn hold(context: &Arc<Context>, live: Live, searches: &mut u32)
         searches: *searches,
         closed: CancellationToken::new(),
         registration: Box::pin(std::future::pending()),
+        stated: None,
         leaving: false,
         live,
     };
@@ -262,7 +266,9 @@ impl Session {
             (lists.as_ref().map(|held| held.held_version().into()), source.to_owned())
         };
         let reached_controllers = self.context.board.reached().map(|id| id.get()).collect();
-        self.say(FromRouter::Heartbeat(RouterHeartbeat { held, reached_controllers, source })).await
+        let takes_events = self.live.takes_events;
+        let conditions = if takes_events { self.context.reports.conditions(&mut self.stated) } else { None };
+        self.say(FromRouter::Heartbeat(RouterHeartbeat { held, reached_controllers, source, conditions })).await
     }
 
     /// Tells what happened, when there is room for it: answers and heartbeats are not held up, and the next heartbeat

@@ -1,4 +1,5 @@
-//! What the cluster was told of this router's events: each is kept in the ring until a controller took it.
+//! What the cluster was told of this router's events: each is kept in the ring until a controller took it, and what lasts
+//! is told to every controller with which there is a session.
 //!
 //! One report is under way at a time, over whichever session; its answer may get lost with the session, so that after a
 //! while the next one may try. It does not know how a report travels.
@@ -9,11 +10,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ops::events::Events;
-use crate::proto::router::EventReport;
-use crate::rpc::convert::events::report;
+use crate::proto::router::{Conditions, EventReport};
+use crate::rpc::convert::events::{conditions, report};
 
 /// A report that was not answered for so long is told again: several heartbeats.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Which conditions one session was told of, by the numbers of their latest words; `None`: of nothing yet.
+pub(super) type Stated = Option<Vec<u64>>;
 
 /// What was told.
 #[derive(Debug)]
@@ -74,6 +78,17 @@ impl Reports {
         }
     }
 
+    /// All that lasts now, when a session was told something else, or nothing yet.
+    pub(super) fn conditions(&self, stated: &mut Stated) -> Option<Conditions> {
+        let lasting = self.events.lasting();
+        let now = Some(lasting.iter().map(|recorded| recorded.number).collect());
+        if *stated == now {
+            return None;
+        }
+        *stated = now;
+        Some(conditions(&lasting, self.events.instance(), &self.source))
+    }
+
     /// A controller took events up to this one. Whether there may be more to tell.
     pub fn taken(&self, instance: u64, number: u64) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +99,7 @@ impl Reports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::events::{EVENTS_KEPT_MAX, Event};
+    use crate::ops::events::{EVENTS_KEPT_MAX, Event, Kind, Subject};
     use crate::rpc::convert::events::EVENTS_PER_REPORT_MAX;
 
     fn router(events: usize) -> Reports {
@@ -119,6 +134,27 @@ mod tests {
         assert_eq!(second.events.iter().map(|event| event.number).collect::<Vec<_>>(), [17]);
         assert!(reports.taken(instance, 17));
         assert_eq!(told(&reports), None, "everything was taken");
+    }
+
+    #[test]
+    fn what_lasts_is_told_to_each_session_at_first_and_after_each_change() {
+        let reports = router(1);
+        let (mut one, mut other) = (None, None);
+        let codes = |stated: &mut Stated| {
+            let told = reports.conditions(stated)?;
+            assert_eq!(told.instance, reports.events.instance());
+            Some(told.events.iter().map(|event| format!("{} {}", event.phase, event.message)).collect::<Vec<_>>())
+        };
+        assert_eq!(codes(&mut one), Some(vec![]), "that nothing lasts is news to a new session");
+        assert_eq!(codes(&mut one), None);
+        let full = |message: &str| Event::NotSaved { message: message.to_owned() };
+        reports.events.raise(full("full"));
+        let began = Some(vec!["began adopted a list in memory only: full".to_owned()]);
+        assert_eq!((codes(&mut one), codes(&mut one), codes(&mut other)), (began.clone(), None, began));
+        reports.events.raise(full("read only"));
+        assert!(codes(&mut one).is_some(), "other words");
+        reports.events.resolve(Kind::NotSaved, &Subject::Itself);
+        assert_eq!((codes(&mut one), codes(&mut other)), (Some(vec![]), Some(vec![])));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ops::events::{Page, Phase, Severity, Told};
+use crate::ops::events::{Page, Phase, Recorded, Severity, Told};
 use crate::proto::admin;
 use crate::proto::router as wire;
 
@@ -26,6 +26,21 @@ pub fn reported(report: wire::EventReport, source: &str) -> Vec<Told> {
     let instance = report.instance;
     let first = report.events.into_iter().take(EVENTS_PER_REPORT_MAX);
     first.filter_map(|event| from_wire(event, instance, source)).collect()
+}
+
+/// All that lasts on a router, as its heartbeat tells it. A router has fewer conditions than a report has room for.
+#[must_use]
+pub fn conditions(lasting: &[Recorded], instance: u64, source: &str) -> wire::Conditions {
+    let first = lasting.iter().take(EVENTS_PER_REPORT_MAX);
+    let events = first.map(|recorded| to_wire(Told::of(recorded, instance, source))).collect();
+    wire::Conditions { instance, events }
+}
+
+/// What a router says of what lasts there, in the name of its session and of nobody else.
+#[must_use]
+pub fn standing(conditions: wire::Conditions, source: &str) -> Vec<Told> {
+    let wire::Conditions { instance, events } = conditions;
+    reported(wire::EventReport { instance, dropped: 0, events }, source)
 }
 
 /// An event with who reported it.
@@ -97,6 +112,16 @@ mod tests {
         let report = report(&page(100, &"é".repeat(100_000)), 7, "router edge-1").unwrap();
         assert_eq!(report.events.len(), EVENTS_PER_REPORT_MAX);
         assert!(report.encoded_len() < 256 * 1024, "{}", report.encoded_len());
+    }
+
+    #[test]
+    fn what_lasts_is_told_as_it_began_and_bounded() {
+        let lasting = Recorded { phase: Phase::Began, ..page(1, "full").events[0].clone() };
+        let told = standing(conditions(std::slice::from_ref(&lasting), 7, "router edge-1"), "router edge-1");
+        assert_eq!(told, [Told::of(&lasting, 7, "router edge-1")]);
+        let many = conditions(&page(100, &"é".repeat(100_000)).events, 7, "router edge-1");
+        assert_eq!(many.events.len(), EVENTS_PER_REPORT_MAX);
+        assert!(many.encoded_len() < 200 * 1024, "{}: the heartbeat around it has room, too", many.encoded_len());
     }
 
     #[test]

@@ -81,7 +81,12 @@ fn from_routers() -> Vec<(&'static str, Vec<u8>)> {
     let nack = frozen::Nack { nonce: 3, reason: reason.clone(), message: message.clone(), hint: hint.clone() };
     let nack_now = now::Nack { nonce: 3, reason, message, hint, late: false };
     let beat = frozen::RouterHeartbeat { reached_controllers: vec![1, 300], source: text("newest") };
-    let beat_now = now::RouterHeartbeat { held: None, reached_controllers: vec![1, 300], source: text("newest") };
+    let beat_now = now::RouterHeartbeat {
+        held: None,
+        reached_controllers: vec![1, 300],
+        source: text("newest"),
+        conditions: None,
+    };
     vec![
         router_says("RouterMessage.hello", Then::Hello(hello), Now::Hello(hello_now)),
         router_says("RouterMessage.ack", Then::Ack(ack), Now::Ack(ack_now)),
