@@ -17,6 +17,8 @@ use super::stage::{Answer, Manner, Stage};
 const UPDATES_MAX: u64 = 200;
 /// How long the endless stream lasts at most.
 const UPDATES_FOR: Duration = Duration::from_secs(3);
+/// Whoever has not answered the newest of them then says something within this: six heartbeats.
+const SPEAKS_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks whether there is room for another one.
 const ROOM_AGAIN: Duration = Duration::from_millis(2);
 /// Controllers of the list whose controllers are dead.
@@ -124,14 +126,14 @@ impl Stage {
         let controllers = self.good().controllers;
         let until = Instant::now() + UPDATES_FOR;
         let heard = |stage: &Self| stage.answers.len() as u64 + stage.sessions.get(&session).map_or(0, |one| one.beats);
-        let before = heard(self);
+        let over = |stage: &Self| stage.sessions.get(&session).is_none_or(|session| session.ended.is_some());
         let (mut sent, mut newest, mut last) = (0, self.good(), None);
         while sent < UPDATES_MAX && Instant::now() < until {
             let next =
                 Draft { index: newest.index + 1, term: newest.term + 1, controllers: controllers.clone(), ..newest };
             let Some(nonce) = self.send(session, &next.offer("a newer list", dialect)) else {
-                if self.sessions.get(&session).is_none_or(|session| session.ended.is_some()) {
-                    return Err(failed(format!("it ended the session after {sent} lists")));
+                if over(self) {
+                    break;
                 }
                 newest = next;
                 newest.index -= 1;
@@ -145,14 +147,26 @@ impl Stage {
         self.good = Some(newest);
         if dialect != Dialect::Watch {
             let within = self.settings.timeout;
-            let answered = self.wait(within, |stage| last.and_then(|nonce| stage.answers.get(&nonce).cloned())).await;
+            let answered = |stage: &Self| {
+                let answer = last.and_then(|nonce| stage.answers.get(&nonce).cloned());
+                (answer.is_some() || over(stage)).then_some(answer)
+            };
+            let answered = self.wait(within, answered).await.flatten();
             match answered {
                 Some(Answer::Ack(_)) => {}
                 Some(Answer::Nack(nack)) => return Err(failed(format!("it refused the newest: {}", nack.reason))),
                 // Only the newest counts: whoever passes over some of them says in its heartbeats what it holds.
-                None if heard(self) > before => {}
-                None => return Err(failed("it went silent")),
+                None => {
+                    let before = heard(self);
+                    let speaks = |stage: &Self| (heard(stage) > before || over(stage)).then_some(());
+                    if self.wait(SPEAKS_WITHIN, speaks).await.is_none() {
+                        return Err(failed("it went silent"));
+                    }
+                }
             }
+        }
+        if over(self) {
+            return Err(failed(format!("it ended the session after {sent} lists")));
         }
         self.still_holds_good().await?;
         Ok(format!("{sent} lists were sent, it ended up with the newest (index {index})"))
@@ -181,7 +195,6 @@ impl Stage {
         self.hang_up(Door::Second);
         let seen = verdict?;
         called_back?;
-        self.ready().await?;
         self.still_holds_good().await?;
         Ok(seen)
     }
@@ -189,7 +202,13 @@ impl Stage {
     /// The offer counts when the router stays on the outsider until it has answered: one that moves to the member
     /// meanwhile did not judge it.
     async fn offered_by_an_outsider(&mut self) -> Seen {
-        let both = |stage: &Self| stage.open_at(Door::Seed).zip(stage.open_at(Door::Second));
+        // A router that has not read the member's welcome yet has no member that answers, and may take the list.
+        let on_the_member =
+            |stage: &Self, inside: u64| stage.sessions.get(&inside).is_some_and(|session| session.beats > 0);
+        let both = |stage: &Self| {
+            let both = stage.open_at(Door::Seed).zip(stage.open_at(Door::Second));
+            both.filter(|&(_, inside)| on_the_member(stage, inside))
+        };
         for _ in 0..OUTSIDERS_OFFERS_MAX {
             let Some((outside, inside)) = self.wait(self.settings.timeout.min(OUTSIDER_FOR), both).await else { break };
             if let Some(seen) = self.outsiders_list(outside, inside).await? {

@@ -1,5 +1,8 @@
 //! `pilothouse conformance router`: our own router passes every case, one that believes everything does not.
 
+mod failing;
+mod wrong;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
