@@ -138,10 +138,12 @@ async fn a_controller_that_starts_again_alarms_of_what_its_routers_say_lasts() {
 /// A session of a router on which something lasts, until it is aborted.
 async fn stay(controller: SocketAddr, router: &'static str) {
     let (mut session, _) = Session::welcomed(controller, hello(router, 1)).await;
+    // Told once, as routers do.
+    session.say(lasts()).await;
     let mut beat = tokio::time::interval(Duration::from_millis(200));
     loop {
         tokio::select! {
-            _ = beat.tick() => session.say(lasts()).await,
+            _ = beat.tick() => session.say(Says::Heartbeat(RouterHeartbeat::default())).await,
             heard = session.next() => assert!(heard.is_some_and(|heard| heard.is_ok()), "it stays"),
         }
     }
