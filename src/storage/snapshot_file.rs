@@ -15,7 +15,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::sled_log::DISK_RESERVE_BYTES;
 use super::snapshot_files::SNAPSHOT_LEAVES_BYTES;
 use super::{Room, SnapshotError, SnapshotFiles};
 use crate::domain::state::LogPosition;
@@ -170,7 +169,7 @@ impl SnapshotWriter {
         room: Room,
         position: LogPosition,
     ) -> Result<Self, SnapshotError> {
-        let partial = Partial::create(path, room, SNAPSHOT_LEAVES_BYTES)?;
+        let partial = Partial::create(path, room)?;
         let buffer = header(position).to_vec();
         Ok(Self { files, partial, hash: Sha256::new(), buffer, content_bytes: 0 })
     }
@@ -228,8 +227,7 @@ pub struct SnapshotReceiver {
 
 impl SnapshotReceiver {
     pub(super) fn create(path: PathBuf, room: Room) -> Result<Self, SnapshotError> {
-        // One that comes gives back more room than it takes: the log before it goes.
-        Ok(Self { partial: Partial::create(path, room, DISK_RESERVE_BYTES)? })
+        Ok(Self { partial: Partial::create(path, room)? })
     }
 
     /// How many bytes have arrived: the offset that the next chunk must have.
@@ -266,21 +264,20 @@ struct Partial {
     file: File,
     length_bytes: u64,
     room: Room,
-    /// What has to stay free.
-    leaves_bytes: u64,
     uninstalled: Arc<Unlinked>,
 }
 
 impl Partial {
-    fn create(path: PathBuf, room: Room, leaves_bytes: u64) -> Result<Self, SnapshotError> {
+    fn create(path: PathBuf, room: Room) -> Result<Self, SnapshotError> {
         let file = File::create_new(&path).map_err(failed("create", &path))?;
         let uninstalled = Arc::new(Unlinked(path.clone()));
-        Ok(Self { path, file, length_bytes: 0, room, leaves_bytes, uninstalled })
+        Ok(Self { path, file, length_bytes: 0, room, uninstalled })
     }
 
-    /// A snapshot never takes the room that the log keeps in reserve.
+    /// A snapshot never takes the room that the log needs to go on, wherever it comes from: whoever sends it sends it
+    /// again, and a log without room ends the process.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.room.free_bytes(&self.path)? < self.leaves_bytes.saturating_add(bytes.len() as u64) {
+        if self.room.free_bytes(&self.path)? < SNAPSHOT_LEAVES_BYTES.saturating_add(bytes.len() as u64) {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full: free some space"));
         }
         self.file.write_all(bytes)?;
@@ -356,5 +353,18 @@ mod tests {
         drop(newest);
         drop(installed);
         assert_eq!((files(directory.path()), files(elsewhere.path())), (1, 1), "installed files stay");
+    }
+
+    #[test]
+    fn a_snapshot_that_comes_leaves_the_log_its_room_and_is_refused_without_a_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let receive = |free_bytes| {
+            let room = Room::call(move |_| Ok(free_bytes));
+            SnapshotFiles::open_with(directory.path(), room).unwrap().receive().unwrap().append(&[7; 100])
+        };
+        let refused = receive(SNAPSHOT_LEAVES_BYTES + 99).unwrap_err();
+        assert!(refused.is_full(), "{refused}");
+        assert_eq!(files(directory.path()), 0);
+        receive(SNAPSHOT_LEAVES_BYTES + 100).unwrap();
     }
 }

@@ -12,8 +12,9 @@ use crate::domain::state::LogPosition;
 
 /// How many snapshots are kept: the newest, and one to fall back to.
 const KEPT_MAX: usize = 2;
-/// What a snapshot that is made here leaves free: the log's reserve, and as much again for the log to go on meanwhile. A
-/// log that meets its reserve ends the process, so a snapshot must never bring it there.
+/// What a snapshot leaves free, one that is made here or comes from another controller: the log's reserve, and as much
+/// again for the log to go on meanwhile. A log that meets its reserve ends the process, so a snapshot must never bring it
+/// there.
 pub const SNAPSHOT_LEAVES_BYTES: u64 = 32 * 1024 * 1024;
 const _: () = assert!(SNAPSHOT_LEAVES_BYTES >= 2 * DISK_RESERVE_BYTES);
 /// How many damaged snapshots are kept for a look at them.
