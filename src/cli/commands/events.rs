@@ -70,6 +70,7 @@ async fn follow(mut stream: Stream, arguments: &EventsArguments, console: Consol
                 }
                 Ok(None) => break "it ended the stream".to_owned(),
                 Err(error) if is_final(&error) => return Err(error.into()),
+                Err(ClientError::Broken { at, .. }) => break format!("the connection to {at} broke"),
                 Err(error) => break error.to_string(),
             }
         };
