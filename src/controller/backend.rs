@@ -295,7 +295,7 @@ impl ControlPlane for Backend {
     fn seat_watcher(&self, router: Option<&RouterId>) -> Result<Seat, NotServing> {
         self.serves()?;
         router.map_or(Ok(()), |router| self.check_ban(router))?;
-        self.hub.seat_watcher()
+        self.hub.seat_watcher(router)
     }
 
     async fn banned(&self, router: &RouterId) {

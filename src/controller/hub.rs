@@ -4,6 +4,7 @@
 //! session watches it through a latest-wins slot of its own. It does not know where lists come from, nor gRPC.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::rpc::control_plane::{Held, NotServing, Published, Seat};
 use crate::rpc::list_codec::{Codec, Publication};
 use crate::rpc::session::{Farewell, LiveSession};
 
+/// Most watches of one router on one controller: one is enough, and one that reconnects has two for a moment.
+pub const WATCHES_PER_ROUTER_MAX: usize = 4;
 /// Most sessions and watchers of one controller: below the 20,000 file descriptors of a usual process.
 pub const SESSIONS_MAX: usize = 16_000;
 /// How much a draining controller spreads its farewells for each session it has.
@@ -42,6 +45,8 @@ struct Seats {
     /// Superseded sessions that have not left yet count too.
     leaving: usize,
     watchers: usize,
+    /// Of these, each router's, where it is known whose they are.
+    watches: BTreeMap<RouterId, usize>,
 }
 
 impl Seats {
@@ -151,7 +156,7 @@ impl Hub {
                 self.events.raise(Event::SessionSuperseded { router: router.to_string() });
             }
         }
-        Ok(self.seat_with(Some(session)))
+        Ok(self.seat_with(Whose::Session(session)))
     }
 
     /// Ends a session whose router has registered from a later start of its process, on whichever controller.
@@ -173,20 +178,27 @@ impl Hub {
             self.count(&seats);
         }
         self.outdated(&session);
-        Ok(self.seat_with(Some(session)))
+        Ok(self.seat_with(Whose::Session(session)))
     }
 
-    /// Seats a watcher.
+    /// Seats a watcher. One router takes few seats: with all that its connections allow, it would take everybody's.
     ///
     /// # Errors
-    /// [`NotServing`] when the hub is closing or full.
-    pub fn seat_watcher(self: &Arc<Self>) -> Result<Seat, NotServing> {
+    /// [`NotServing`] when the hub is closing or full, or this router watches often enough.
+    pub fn seat_watcher(self: &Arc<Self>, router: Option<&RouterId>) -> Result<Seat, NotServing> {
         let mut seats = self.lock();
         self.check_room(&seats)?;
+        if let Some(router) = router {
+            let watches = seats.watches.entry(router.clone()).or_default();
+            if *watches >= WATCHES_PER_ROUTER_MAX {
+                return Err(NotServing::WatchesEnough { limit: WATCHES_PER_ROUTER_MAX });
+            }
+            *watches += 1;
+        }
         seats.watchers += 1;
         self.count(&seats);
         drop(seats);
-        Ok(self.seat_with(None))
+        Ok(self.seat_with(Whose::Watcher(router.cloned())))
     }
 
     /// The live sessions, ordered by router.
@@ -227,8 +239,8 @@ impl Hub {
         if seats.taken() >= SESSIONS_MAX { Err(NotServing::Full { limit: SESSIONS_MAX }) } else { Ok(()) }
     }
 
-    fn seat_with(self: &Arc<Self>, session: Option<Arc<LiveSession>>) -> Seat {
-        let guard = Box::new(Taken { hub: self.clone(), session });
+    fn seat_with(self: &Arc<Self>, whose: Whose) -> Seat {
+        let guard = Box::new(Taken { hub: self.clone(), whose });
         Seat { lists: self.published.subscribe(), closing: self.closing.subscribe(), guard }
     }
 
@@ -246,7 +258,14 @@ impl Hub {
 #[derive(Debug)]
 struct Taken {
     hub: Arc<Hub>,
-    session: Option<Arc<LiveSession>>,
+    whose: Whose,
+}
+
+#[derive(Debug)]
+enum Whose {
+    Session(Arc<LiveSession>),
+    /// Of this router, where that is known.
+    Watcher(Option<RouterId>),
 }
 
 impl Held for Taken {}
@@ -254,9 +273,17 @@ impl Held for Taken {}
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut seats = self.hub.lock();
-        match &self.session {
-            None => seats.watchers -= 1,
-            Some(session) => {
+        match &self.whose {
+            Whose::Watcher(router) => {
+                seats.watchers -= 1;
+                if let Some(Entry::Occupied(mut watches)) = router.clone().map(|router| seats.watches.entry(router)) {
+                    *watches.get_mut() -= 1;
+                    if *watches.get() == 0 {
+                        watches.remove();
+                    }
+                }
+            }
+            Whose::Session(session) => {
                 let current = seats.sessions.get(&session.router).is_some_and(|seated| Arc::ptr_eq(seated, session));
                 if current {
                     seats.sessions.remove(&session.router);

@@ -37,6 +37,9 @@ const ADMIN_CONNECTIONS_MAX: usize = 256;
 const SOCKET_CONNECTIONS_MAX: usize = 32;
 /// Most connections of other controllers: a few from each of 64.
 const PEER_CONNECTIONS_MAX: usize = 512;
+/// Most connections of one controller to the peer port: several times what streams, votes and questions need, and an eighth of
+/// the port, so that nobody, a former member least of all, takes it from the others.
+const PEER_CONNECTIONS_PER_IDENTITY_MAX: usize = 64;
 /// An answer has to begin within this time; longer than anything that waits for an election.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// A silent connection is asked after this time whether it lives, and has as long again to answer.
@@ -49,6 +52,8 @@ const PENDING_RESETS_MAX: usize = 32;
 const HEALTH_EVERY: Duration = Duration::from_millis(200);
 /// Between the end of somebody's access and the end of its open connections.
 const REVOKED_CLOSED_AFTER: Duration = Duration::from_millis(400);
+/// How often somebody whose access has ended, and who connected again, is looked for.
+const REVOKED_LOOKED_FOR_EVERY: Duration = Duration::from_secs(5);
 /// Open streams get this long to end at a stop, before their connections are closed.
 pub(super) const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
@@ -74,8 +79,10 @@ impl Services {
             Limits::of(SESSIONS_MAX + SESSIONS_MAX / 4).with_few_anonymous().with_pace(CONNECTIONS_PER_ROUTER),
         );
         let admins = connections("admin", Limits::of(ADMIN_CONNECTIONS_MAX));
-        let peers =
-            connections("peer", Limits { per_identity: PEER_CONNECTIONS_MAX, ..Limits::of(PEER_CONNECTIONS_MAX) });
+        let peers = connections(
+            "peer",
+            Limits { per_identity: PEER_CONNECTIONS_PER_IDENTITY_MAX, ..Limits::of(PEER_CONNECTIONS_MAX) },
+        );
         let local = connections("socket", Limits::of(SOCKET_CONNECTIONS_MAX));
         let probes = connections("http", Limits::of(ops::http::CONNECTIONS_MAX).with_passing_strangers());
         let gate = |door| Secured(backend.security.clone(), door);
@@ -229,7 +236,7 @@ async fn report_health(backend: Arc<Backend>, reporter: HealthReporter) {
 /// Whoever was banned or removed is let into nothing new as soon as that is applied here, and loses its connections a
 /// moment later: a goodbye is still on its way, or the answer to the operator who removed it.
 async fn close_the_revoked(backend: Arc<Backend>, connections: [Connections; 5]) {
-    let mut standings = backend.standings();
+    let (mut standings, mut news) = (backend.standings(), true);
     loop {
         standings.borrow_and_update();
         tokio::time::sleep(REVOKED_CLOSED_AFTER).await;
@@ -240,12 +247,16 @@ async fn close_the_revoked(backend: Arc<Backend>, connections: [Connections; 5])
             });
             for role in revoked {
                 let closed = port.close(&role);
-                tracing::info!(%role, closed, "closed the connections of somebody who was removed or banned");
+                if news {
+                    tracing::info!(%role, closed, "closed the connections of somebody who was removed or banned");
+                }
             }
         }
-        if standings.changed().await.is_err() {
-            return;
-        }
+        // Whoever comes back is told why with its first call, and is not kept.
+        news = match tokio::time::timeout(REVOKED_LOOKED_FOR_EVERY, standings.changed()).await {
+            Ok(Err(_)) => return,
+            changed => changed.is_ok(),
+        };
     }
 }
 

@@ -139,6 +139,12 @@ pub enum NotServing {
     /// An operator banned the router.
     #[error("this router is banned from the cluster")]
     Banned,
+    /// The router watches often enough.
+    #[error("this router has {limit} watches on this controller, which is its limit")]
+    WatchesEnough {
+        /// The limit.
+        limit: usize,
+    },
 }
 
 /// Why a registration was not confirmed.

@@ -16,6 +16,7 @@ use super::router_session;
 use super::session::Farewell;
 use crate::domain::ids::RouterId;
 use crate::domain::negotiation::{Dialect, ProtocolVersion, negotiate};
+use crate::domain::principal::Role;
 use crate::proto::router::router_control_server::{RouterControl, RouterControlServer};
 use crate::proto::router::{
     ControllerMessage, ListUpdate, RegisterRequest, RegisterResponse, RouterMessage, WatchRequest,
@@ -108,6 +109,12 @@ impl<P: ControlPlane> RouterControl for RouterService<P> {
         let theirs = Dialect { protocols, capabilities: Default::default(), needs: Default::default() };
         let standing = self.plane.standing()?;
         let agreed = negotiate(&standing.dialect, &theirs)?;
+        // A seat is taken by whoever shows a certificate, whether or not it says so.
+        let shown = match caller.role() {
+            Some(Role::Router(shown)) => Some(shown.clone()),
+            _ => None,
+        };
+        let router = router.or(shown);
         let seat = self.plane.seat_watcher(router.as_ref())?;
         let plane = self.plane.clone();
         let banned = async move {

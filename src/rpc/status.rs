@@ -86,7 +86,7 @@ pub fn words_and_hint(message: &str, hint: Option<&str>) -> (String, String) {
 impl From<NotServing> for Status {
     fn from(why: NotServing) -> Self {
         let code = match why {
-            NotServing::Full { .. } => Code::ResourceExhausted,
+            NotServing::Full { .. } | NotServing::WatchesEnough { .. } => Code::ResourceExhausted,
             NotServing::Banned => Code::PermissionDenied,
             _ => Code::Unavailable,
         };
@@ -103,6 +103,7 @@ pub const fn not_serving_reason(why: NotServing) -> &'static str {
         NotServing::Draining => "draining",
         NotServing::Full { .. } => "full",
         NotServing::Banned => "banned",
+        NotServing::WatchesEnough { .. } => "too_many_watches",
     }
 }
 
@@ -114,6 +115,7 @@ pub const fn not_serving_hint(why: NotServing) -> &'static str {
         NotServing::NotMember => "try another controller; an operator adds this one with `pilothouse cluster add`",
         NotServing::Draining | NotServing::Full { .. } => "try another controller",
         NotServing::Banned => ALLOW,
+        NotServing::WatchesEnough { .. } => "end one of them, or hold a session, which brings the same lists",
     }
 }
 

@@ -175,16 +175,30 @@ fn a_reconnect_of_the_same_boot_is_no_event() {
 #[test]
 fn a_full_hub_refuses_and_a_free_seat_is_taken_again() {
     let (hub, _) = hub(Codec::default());
-    let mut seats: Vec<_> = (0..SESSIONS_MAX).map(|_| hub.seat_watcher().unwrap()).collect();
+    let mut seats: Vec<_> = (0..SESSIONS_MAX).map(|_| hub.seat_watcher(None).unwrap()).collect();
     assert_eq!(hub.seat(session("edge-1", 1)).unwrap_err(), NotServing::Full { limit: SESSIONS_MAX });
     seats.pop();
     assert!(hub.seat(session("edge-1", 1)).is_ok());
 }
 
 #[test]
+fn one_router_takes_few_seats_as_a_watcher_and_gives_them_back() {
+    let (hub, _) = hub(Codec::default());
+    let [one, other] = ["edge-1", "edge-2"].map(|id| RouterId::new(id).unwrap());
+    let mut seats: Vec<_> = (0..WATCHES_PER_ROUTER_MAX).map(|_| hub.seat_watcher(Some(&one)).unwrap()).collect();
+    let enough = NotServing::WatchesEnough { limit: WATCHES_PER_ROUTER_MAX };
+    assert_eq!(hub.seat_watcher(Some(&one)).unwrap_err(), enough);
+    assert!(hub.seat_watcher(Some(&other)).is_ok() && hub.seat(session("edge-1", 1)).is_ok());
+    seats.pop();
+    assert!(hub.seat_watcher(Some(&one)).is_ok());
+    drop(seats);
+    assert!(hub.lock().watches.is_empty(), "what is remembered is bounded by who watches");
+}
+
+#[test]
 fn a_closing_hub_seats_nobody_and_keeps_its_first_reason() {
     let (hub, _) = hub(Codec::default());
-    let seat = hub.seat_watcher().unwrap();
+    let seat = hub.seat_watcher(None).unwrap();
     hub.close(Farewell::NotMember);
     hub.drain();
     assert_eq!(*seat.closing.borrow(), Some(Farewell::NotMember));

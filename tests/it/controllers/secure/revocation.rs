@@ -165,8 +165,12 @@ async fn begun(cluster: &Cluster, security: &Security, to: SocketAddr) -> Stream
 
 /// Whether the other side ends it long before it would for its silence.
 async fn ended(stream: &mut Stream) -> bool {
+    ended_within(stream, Duration::from_secs(3)).await
+}
+
+async fn ended_within(stream: &mut Stream, time: Duration) -> bool {
     let mut rest = Vec::new();
-    tokio::time::timeout(Duration::from_secs(3), stream.read_to_end(&mut rest)).await.is_ok()
+    tokio::time::timeout(time, stream.read_to_end(&mut rest)).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,6 +189,28 @@ async fn connections_of_whoever_was_banned_or_removed_are_closed_also_idle_ones(
     let mut progress = operator.change(change).await.unwrap();
     while progress.next().await.unwrap().is_some() {}
     assert!(ended(&mut removed).await, "the removed controller's");
+    // One that comes back is not kept either, though it says nothing that could be refused; nor the second time, when
+    // nothing has changed for a while.
+    for _ in 0..2 {
+        let mut banned = begun(&cluster, &pki.security("router/edge-1"), seat.router).await;
+        let mut removed = begun(&cluster, &pki.security(&format!("controller/{victim}")), seat.peer).await;
+        let kept_at_most = Duration::from_secs(8);
+        assert!(ended_within(&mut banned, kept_at_most).await && ended_within(&mut removed, kept_at_most).await);
+    }
+}
+
+/// Also somebody who was never a member may knock at this port.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_controller_takes_the_peer_port_from_the_others() {
+    const PER_IDENTITY_MAX: usize = 64;
+    let cluster = Cluster::secure(1).await;
+    let stranger = cluster.pki.as_ref().unwrap().security("controller/9");
+    let mut open = Vec::new();
+    for _ in 0..=PER_IDENTITY_MAX {
+        open.push(begun(&cluster, &stranger, cluster.seats[0].peer).await);
+    }
+    assert!(ended(&mut open[0]).await, "the oldest makes room for its own");
+    assert!(!ended(&mut open[1]).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

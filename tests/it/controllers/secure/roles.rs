@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pilothouse::domain::access::{self, Caller, Standing};
+use pilothouse::domain::access::{self, Caller};
 use pilothouse::domain::ids::ControllerId;
 use pilothouse::domain::principal::Role;
 use pilothouse::proto::enrolment::TrustRequest;
@@ -66,6 +66,26 @@ fn the_table_names_every_rpc_and_nothing_else() {
     assert_eq!(served, named, "give every RPC its line in domain::access::TABLE");
 }
 
+/// Whom each RPC is for, written down once more by hand: a controller that is no member yet, a router, an admin, and nobody.
+/// The table of the product is what is tried, so it cannot say what is right.
+fn meant_for(path: &str) -> [bool; 4] {
+    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap();
+    match (service.rsplit('.').next().unwrap(), method) {
+        ("Enrolment", "Trust" | "Enroll") | ("Health", "Check") => [true, true, true, true],
+        ("Enrolment", "Renew") | ("RouterControl", "Register" | "Session" | "Watch") => [false, true, false, false],
+        ("RaftPeer", "Identify" | "Enlist" | "Append" | "Vote" | "PreVote" | "Snapshot" | "TransferLeader")
+        | ("Relay", "Removed") => [true, false, false, false],
+        ("Relay", "Register" | "Sessions" | "RedeemToken" | "Checkpoints" | "TryLevel" | "Events") => [false; 4],
+        (
+            "Admin",
+            "Status" | "Change" | "Transfer" | "ListRouters" | "ForgetRouter" | "AllowRouter" | "CreateToken"
+            | "Upgrade" | "FinalizeUpgrade" | "Events",
+        ) => [false, false, true, false],
+        ("Health", "Watch") | ("ServerReflection", "ServerReflectionInfo") => [true, true, true, false],
+        _ => panic!("{path}: whom is it for?"),
+    }
+}
+
 /// Calls an RPC with an empty message.
 async fn call(channel: Channel, path: &str) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(channel);
@@ -110,12 +130,10 @@ async fn every_rpc_of_every_service_against_every_role_and_against_nobody() {
     let mut looked_at = 0;
     for path in every_rpc() {
         for port in ports(&path) {
-            for (caller, security) in &callers {
+            for ((caller, security), meant) in callers.iter().zip(meant_for(&path)) {
                 // The admin port asks for the certificate of an admin, or of a controller, before anything else.
                 let nobody = port == seat.admin && matches!(caller.role(), None | Some(Role::Router(_)));
-                let joining = matches!(caller.role(), Some(Role::Controller(_)));
-                let standing = Standing { joining, ..Standing::default() };
-                let expected = access::judge(&path, caller, standing).is_ok() && !nobody;
+                let expected = meant && !nobody;
                 let came = let_in(channel(&cluster, security.clone(), port).await, &path).await;
                 assert_eq!(came, expected, "{caller} calls {path} on {port}");
                 looked_at += 1;
