@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::event::{Event, Subject};
 use super::kind::Kind;
 
-/// Most events that a process keeps; older ones are dropped.
+/// Most events that a process keeps; of the kind of which most are kept the oldest makes room.
 pub const EVENTS_KEPT_MAX: usize = 256;
 /// Most conditions of one process that may last at once: far more than it has things that can be wrong. One more is kept
 /// as an event, and never said to be over.
@@ -119,10 +119,24 @@ impl Ledger {
 
     fn keep(&mut self, phase: Phase, event: Event, at: Duration) -> &Recorded {
         if self.kept.len() == EVENTS_KEPT_MAX {
-            self.kept.pop_front();
+            self.make_room();
         }
         self.newest += 1;
         self.kept.push_back(Recorded { number: self.newest, at, phase, event });
         self.kept.back().expect("one was just put there")
+    }
+
+    /// The oldest of the kind of which most are kept goes: what a stranger can bring about as often as he likes, such as a
+    /// token that is worth nothing, pushes out nothing but itself.
+    fn make_room(&mut self) {
+        let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+        for kept in &self.kept {
+            *counts.entry(kept.event.kind()).or_default() += 1;
+        }
+        let most = counts.values().max().copied();
+        let oldest = self.kept.iter().position(|kept| counts.get(&kept.event.kind()).copied() == most);
+        if let Some(oldest) = oldest {
+            self.kept.remove(oldest);
+        }
     }
 }

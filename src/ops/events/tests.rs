@@ -119,6 +119,28 @@ fn what_happens_once_is_kept_each_time_and_never_lasts() {
 }
 
 #[test]
+fn what_happens_often_pushes_out_nothing_but_itself() {
+    let mut ledger = Ledger::default();
+    let at = Duration::from_secs(1);
+    ledger.raise(Event::SessionSuperseded { router: "edge-1".into() }, at);
+    let guessed = |number: usize| Event::EnrolmentRefused {
+        router: format!("edge-{number}"),
+        reason: "token_unknown",
+        message: "nobody made it".into(),
+        hint: "ask for one",
+    };
+    for number in 0..2 * EVENTS_KEPT_MAX {
+        ledger.raise(guessed(number), at);
+    }
+    let all = ledger.after(0);
+    assert_eq!((all.events.len(), all.dropped as usize), (EVENTS_KEPT_MAX, EVENTS_KEPT_MAX + 1));
+    assert!(matches!(all.events[0].event, Event::SessionSuperseded { .. }));
+    let newest = 2 * EVENTS_KEPT_MAX as u64 + 1;
+    assert_eq!(all.events.last().map(|kept| kept.number), Some(newest), "the oldest of its own went");
+    assert_eq!(ledger.after(newest - 1).dropped, 0);
+}
+
+#[test]
 fn the_ring_keeps_the_newest_and_says_how_many_are_gone() {
     let mut ledger = Ledger::default();
     for number in 0..EVENTS_KEPT_MAX + 3 {
